@@ -1,0 +1,124 @@
+//! Why a Connection ends: the single reason, and whether and when to come back.
+//!
+//! Each death of a Connection is one [`Close`]. Where the peer can still hear, it becomes a close
+//! frame whose reason is a small JSON object that decides for the client; where it cannot, it is
+//! only counted and logged.
+
+use std::fmt::Write as _;
+
+use super::error::{Code, Retry};
+
+/// Longest reason of a close frame, in bytes: a control frame holds 125, two are the status.
+pub const REASON_BYTES_MAX: usize = 123;
+
+/// The single reason why a Connection ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Close {
+    /// One of ours, with the status of the table.
+    Refused(Code),
+    /// The same, and the time to come back.
+    Later(Code, u64),
+    /// The peer broke the framing or sent the wrong kind of frame.
+    Framing(Framing),
+    /// A frame or message over the bound.
+    TooBig,
+    /// The process ends.
+    NodeEnds,
+    /// The peer said goodbye, with this status if it gave one.
+    ByPeer(Option<u16>),
+    /// The socket ended without a goodbye.
+    Lost,
+    /// Cut on purpose without a goodbye, as a broken network would.
+    Cut,
+}
+
+/// How the framing was broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Reserved bits, no mask, bad order, opcode or length: 1002.
+    Protocol,
+    /// A binary frame where text is spoken: 1003.
+    Kind,
+    /// Text that is not UTF-8: 1007.
+    Utf8,
+}
+
+impl Close {
+    /// The status of the close frame; none where the peer gets none.
+    #[must_use]
+    pub const fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused(code) | Self::Later(code, _) => match code.row().close {
+                Some(status) => Some(status),
+                None => Some(1011),
+            },
+            Self::Framing(Framing::Protocol) => Some(1002),
+            Self::Framing(Framing::Kind) => Some(1003),
+            Self::Framing(Framing::Utf8) => Some(1007),
+            Self::TooBig => Some(1009),
+            Self::NodeEnds => Some(1001),
+            Self::ByPeer(_) => Some(1000),
+            Self::Lost | Self::Cut => None,
+        }
+    }
+
+    /// The stable text, for the reason, the log and the counter.
+    #[must_use]
+    pub const fn text(&self) -> &'static str {
+        match self {
+            Self::Refused(code) | Self::Later(code, _) => code.text(),
+            Self::Framing(_) => Code::BadMessage.text(),
+            Self::TooBig => Code::TooBig.text(),
+            Self::NodeEnds => "node_ends",
+            Self::ByPeer(_) => "by_peer",
+            Self::Lost => "lost",
+            Self::Cut => "cut",
+        }
+    }
+
+    /// The reason of the close frame, at most [`REASON_BYTES_MAX`]; empty where there is nothing to
+    /// decide.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let mut out = String::new();
+        let (retry, ms) = match self {
+            Self::Refused(code) => (matches!(code.row().retry, Retry::Yes), None),
+            Self::Later(code, ms) => (matches!(code.row().retry, Retry::Yes), Some(ms)),
+            Self::Framing(_) | Self::TooBig => (false, None),
+            Self::NodeEnds => (true, None),
+            Self::ByPeer(_) | Self::Lost | Self::Cut => return out,
+        };
+        // Writing into a String cannot fail.
+        let _ = write!(out, r#"{{"code":"{}","retry":{retry}"#, self.text());
+        if let Some(ms) = ms {
+            let _ = write!(out, r#","ms":{ms}"#);
+        }
+        out.push('}');
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_fits_a_control_frame() {
+        for code in Code::ALL {
+            let reason = Close::Later(code, u64::MAX).reason();
+            assert!(reason.len() <= REASON_BYTES_MAX, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_reason_decides() {
+        assert_eq!(
+            Close::Later(Code::SlowConsumer, 1200).reason(),
+            r#"{"code":"slow_consumer","retry":true,"ms":1200}"#
+        );
+        assert_eq!(
+            Close::Framing(Framing::Utf8).reason(),
+            r#"{"code":"bad_message","retry":false}"#
+        );
+    }
+}

@@ -1,0 +1,265 @@
+//! Commands, Replies and Pushes as values, in no encoding yet.
+//!
+//! A client asks by a [`Command`], each ask is answered by one [`Reply`], and what the node sends
+//! unasked is a [`Push`]. The `message` Push is not here: it goes to many, so it is an
+//! [`Envelope`](super::Envelope) and its bytes are made once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::error::Error;
+use crate::publication::Timestamp;
+use crate::topic::{Pattern, Topic};
+
+/// What a client puts on a Command to know its Reply: 1-64 bytes of text, or an integer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
+pub enum Id {
+    /// Text, 1-64 bytes.
+    Text(Box<str>),
+    /// 0 to 2^53-1, so that JavaScript can hold it.
+    Number(u64),
+}
+
+/// One ask of a client.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// Comes back in the Reply.
+    pub id: Option<Id>,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// The asks there are. Topics are still text here: a bad one among many refuses only itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// Introduces the client.
+    Connect {
+        /// The Token, if the handshake had none.
+        token: Option<Secret>,
+        /// `name/version` of the client library.
+        client: Option<Box<str>>,
+        /// How the node shows life.
+        heartbeat: Option<Heartbeat>,
+    },
+    /// Wants one or many Patterns.
+    Subscribe(Vec<Wanted>),
+    /// Ends a Subscription.
+    Unsubscribe {
+        /// Its Pattern.
+        topic: String,
+    },
+    /// Sends a Publication.
+    Publish {
+        /// The Topic.
+        topic: String,
+        /// What to send; empty for a tombstone.
+        payload: Bytes,
+        /// The idempotency key.
+        key: Option<Box<str>>,
+    },
+    /// Reads history.
+    History,
+    /// Renews the Token.
+    Token {
+        /// The new one.
+        token: Secret,
+    },
+    /// Asks for a sign of life.
+    Ping,
+    /// Answers one.
+    Pong,
+    /// Asks who is there.
+    Presence,
+}
+
+/// One Pattern of a `subscribe`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The Pattern, unread.
+    pub topic: String,
+    /// Where to begin; none if it could not be read.
+    pub from: Option<From>,
+    /// Whether a rate was asked for, which is not built.
+    pub max_hz: bool,
+}
+
+/// Where a Subscription begins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum From {
+    /// With what comes.
+    #[default]
+    Live,
+    /// With the newest value of each Topic.
+    Last,
+    /// After a Cursor.
+    Cursor(Box<str>),
+    /// With the last n.
+    LastN(u16),
+    /// With what came since then.
+    Since(Box<str>),
+}
+
+/// A Token in a Command: it cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Box<str>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Secret(…)")
+    }
+}
+
+/// How the node shows life on a quiet socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heartbeat {
+    /// Protocol pings, which a browser answers itself.
+    #[default]
+    Frame,
+    /// Frames `ping`, so that the client's code sees life, too.
+    Message,
+}
+
+/// The limits that a client should know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Largest payload of a Publication, in bytes.
+    pub message_bytes: usize,
+    /// Most Subscriptions of a Connection.
+    pub subscriptions: usize,
+    /// Commands a second, in the long run.
+    pub commands_per_second: u32,
+    /// Frames that may wait for a slow client, in bytes.
+    pub outbox_bytes: usize,
+    /// Most Topics of one snapshot.
+    pub snapshot_topics: usize,
+}
+
+/// The answer to one ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Reply {
+    /// The Connection is open.
+    Connected {
+        /// Of the `connect`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        /// Unique over nodes and restarts.
+        connection: Box<str>,
+        /// The node's name.
+        node: Arc<str>,
+        /// When the Token ends.
+        #[serde(
+            skip_serializing_if = "Option::is_none",
+            serialize_with = "super::json::time"
+        )]
+        expires_at: Option<Timestamp>,
+        /// The node pings after this silence.
+        heartbeat_ms: u64,
+        /// What the client must keep to.
+        limits: Limits,
+    },
+    /// A Subscription has begun.
+    Subscribed {
+        /// Of the `subscribe`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        /// Its Pattern.
+        topic: Pattern,
+        /// Whether nothing after `from` is missing.
+        recovered: bool,
+        /// Why not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<GapReason>,
+        /// How many of the next `message` Pushes are this Subscription's alone.
+        replayed: u32,
+        /// Whether further parts follow.
+        more: bool,
+    },
+    /// A Subscription has ended, as asked.
+    Unsubscribed {
+        /// Of the `unsubscribe`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        /// Its Pattern.
+        topic: Pattern,
+    },
+    /// A Publication was taken.
+    Published {
+        /// Of the `publish`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        /// Where it went.
+        topic: Topic,
+        /// The Publication's own id.
+        message_id: Box<str>,
+        /// Whether history keeps it.
+        stored: bool,
+        /// Whether it was there already.
+        duplicate: bool,
+    },
+    /// The Token was renewed.
+    Token {
+        /// Of the `token`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        /// When the new one ends.
+        #[serde(
+            skip_serializing_if = "Option::is_none",
+            serialize_with = "super::json::time"
+        )]
+        expires_at: Option<Timestamp>,
+    },
+    /// A sign of life.
+    Pong {
+        /// Of the `ping`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+    },
+    /// The ask was refused.
+    #[serde(serialize_with = "super::json::error")]
+    Error {
+        /// Of the refused Command.
+        id: Option<Id>,
+        /// Which of its Topics, where that matters; as the client wrote it.
+        topic: Option<Box<str>>,
+        /// What is wrong.
+        error: Error,
+    },
+}
+
+/// What the node sends unasked, besides Publications.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Push {
+    /// A Subscription lost something.
+    Gap {
+        /// Its Pattern.
+        topic: Pattern,
+        /// Why.
+        reason: GapReason,
+    },
+    /// The node ended a Subscription.
+    Unsubscribed {
+        /// Its Pattern.
+        topic: Pattern,
+        /// Why.
+        #[serde(serialize_with = "super::json::code")]
+        code: super::Code,
+    },
+    /// Asks for a sign of life.
+    Ping,
+}
+
+/// How something came to be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// Retention was faster.
+    HistoryTrimmed,
+    /// The road between nodes was broken or overflowed.
+    BusInterrupted,
+}
