@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::topic::is_segment;
 
@@ -13,7 +13,7 @@ use crate::topic::is_segment;
 pub const OTHERS: &str = "*";
 
 /// The rules of one Namespace, as configured.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Config {
     /// Largest payload of a Publication, in bytes.

@@ -32,6 +32,30 @@ impl Publication {
     }
 }
 
+/// What a client wants published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Where to.
+    pub topic: Topic,
+    /// What; empty for a tombstone.
+    pub payload: Bytes,
+    /// The idempotency key.
+    pub key: Option<Box<str>>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Where it went.
+    pub topic: Topic,
+    /// The Publication's id.
+    pub id: Box<str>,
+    /// Whether history keeps it.
+    pub stored: bool,
+    /// Whether it was there already.
+    pub duplicate: bool,
+}
+
 /// A moment on the wall clock, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);

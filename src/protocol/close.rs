@@ -57,7 +57,8 @@ impl Close {
             Self::Framing(Framing::Utf8) => Some(1007),
             Self::TooBig => Some(1009),
             Self::NodeEnds => Some(1001),
-            Self::ByPeer(_) => Some(1000),
+            Self::ByPeer(Some(status)) => Some(*status),
+            Self::ByPeer(None) => Some(1000),
             Self::Lost | Self::Cut => None,
         }
     }

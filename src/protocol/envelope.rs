@@ -84,7 +84,7 @@ fn write_payload(payload: &[u8], out: &mut Vec<u8>) {
         return;
     }
     match std::str::from_utf8(payload) {
-        Ok(text) if json::is_json(text) => {
+        Ok(text) if json::is_valid(text) => {
             out.extend_from_slice(br#","data":"#);
             // Outside of strings these are white space, inside of them JSON has none: a Frame is one
             // line.

@@ -41,12 +41,34 @@ pub struct BadMessage {
 
 /// Reads a Command.
 pub fn decode(text: &str) -> Result<Command, BadMessage> {
-    let fields: Fields<'_> = serde_json::from_str(text).map_err(|fault| BadMessage {
-        id: None,
-        what: words(&fault),
-    })?;
-    let id = fields.id.clone();
-    fields.command(text).map_err(|what| BadMessage { id, what })
+    read(text).map_err(|what| BadMessage {
+        id: read_id(text),
+        what,
+    })
+}
+
+fn read(text: &str) -> Result<Command, String> {
+    // serde reads a list as the fields of a struct in their order; the protocol does not.
+    if !is_object(text) {
+        return Err("it is not a JSON object".to_owned());
+    }
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(|fault| words(&fault))?;
+    fields.command(text)
+}
+
+/// The `id` of a Command that cannot be read otherwise, so that whoever waits for it hears of it.
+fn read_id(text: &str) -> Option<Id> {
+    #[derive(Deserialize)]
+    struct Only {
+        #[serde(default)]
+        id: Option<Id>,
+    }
+    is_object(text).then(|| serde_json::from_str::<Only>(text).ok()?.id)?
+}
+
+fn is_object(text: &str) -> bool {
+    text.trim_start_matches([' ', '\t', '\r', '\n'])
+        .starts_with('{')
 }
 
 /// Writes a Reply.
@@ -84,7 +106,8 @@ struct Fields<'a> {
     #[serde(default, deserialize_with = "present")]
     topic: Option<String>,
     #[serde(default, deserialize_with = "present")]
-    topics: Option<Vec<Entry<'a>>>,
+    #[serde(borrow)]
+    topics: Option<Vec<&'a RawValue>>,
     #[serde(default, borrow, deserialize_with = "present")]
     from: Option<&'a RawValue>,
     #[serde(default, borrow, deserialize_with = "present")]
@@ -99,6 +122,7 @@ struct Fields<'a> {
     key: Option<String>,
 }
 
+/// One entry of `topics`.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 struct Entry<'a> {
@@ -152,11 +176,11 @@ impl Fields<'_> {
     }
 }
 
-fn wanted<'a>(
+fn wanted(
     topic: Option<String>,
-    from: Option<&'a RawValue>,
-    max_hz: Option<&'a RawValue>,
-    topics: Option<Vec<Entry<'a>>>,
+    from: Option<&RawValue>,
+    max_hz: Option<&RawValue>,
+    topics: Option<Vec<&RawValue>>,
 ) -> Result<Vec<Wanted>, String> {
     match (topic, topics) {
         (Some(topic), None) => Ok(vec![
@@ -167,13 +191,24 @@ fn wanted<'a>(
             }
             .wanted(),
         ]),
+        (None, Some(_)) if from.is_some() || max_hz.is_some() => {
+            Err("beside topics, from and max_hz stand in its entries".to_owned())
+        }
         (None, Some(topics)) if topics.is_empty() || topics.len() > TOPICS_MAX => Err(format!(
             "topics holds {} entries, 1 to {TOPICS_MAX} are allowed",
             topics.len()
         )),
-        (None, Some(topics)) => Ok(topics.into_iter().map(Entry::wanted).collect()),
+        (None, Some(topics)) => topics.into_iter().map(entry).collect(),
         _ => Err("it needs either topic or topics".to_owned()),
     }
+}
+
+fn entry(raw: &RawValue) -> Result<Wanted, String> {
+    let entry = is_object(raw.get()).then(|| serde_json::from_str::<Entry<'_>>(raw.get()).ok());
+    let entry = entry
+        .flatten()
+        .ok_or("an entry of topics is no {topic, from?}")?;
+    Ok(entry.wanted())
 }
 
 /// Reads the payload of a publish: exactly one of the three fields.
@@ -233,14 +268,19 @@ fn read_from(raw: &RawValue) -> Option<From> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Shape {
+        #[serde(default, deserialize_with = "present")]
         cursor: Option<Box<str>>,
+        #[serde(default, deserialize_with = "present")]
         last: Option<u16>,
+        #[serde(default, deserialize_with = "present")]
         since: Option<Box<str>>,
     }
-    match raw.get() {
-        r#""live""# => return Some(From::Live),
-        r#""last""# => return Some(From::Last),
-        _ => {}
+    if !is_object(raw.get()) {
+        return match serde_json::from_str::<String>(raw.get()).ok()?.as_str() {
+            "live" => Some(From::Live),
+            "last" => Some(From::Last),
+            _ => None,
+        };
     }
     let shape: Shape = serde_json::from_str(raw.get()).ok()?;
     match (shape.cursor, shape.last, shape.since) {
@@ -285,7 +325,7 @@ fn words(fault: &serde_json::Error) -> String {
         Category::Data => "a known field is missing, doubled or of the wrong type",
         Category::Io => "it could not be read",
     };
-    format!("{kind} (at byte {})", fault.column())
+    format!("{kind} (line {}, column {})", fault.line(), fault.column())
 }
 
 /// A field that, if it is there, must hold a value of its type: `null` is none.
@@ -322,7 +362,7 @@ impl<'de> Deserialize<'de> for Id {
 
 /// Whether a text is one JSON value.
 #[must_use]
-pub fn is_json(text: &str) -> bool {
+pub fn is_valid(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 

@@ -1,0 +1,295 @@
+//! Who is measured, and how each is found, started, awaited and ended. A server listens on
+//! 127.0.0.1 alone, with ports and a folder of its own, and ends with its handle; if the driver
+//! itself is killed, a guard ends it. Knows nothing of scenarios.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::clock::{self, Deadline};
+use crate::{Fallible, measure};
+
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections that one process here may have: `nofile` is 20,000.
+const CONNECTIONS_MAX: usize = 19_500;
+/// What a client process and its driver open besides.
+const FILES_SPARE: usize = 300;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Floor,
+    Tidegate,
+    Bun,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Floor, Self::Tidegate, Self::Bun];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Tidegate => "Tidegate",
+            Self::Bun => "Bun",
+        }
+    }
+}
+
+/// A program that can be started.
+pub(crate) struct Contender {
+    pub(crate) kind: Kind,
+    pub(crate) version: String,
+    program: PathBuf,
+}
+
+/// Finds `kind` on this machine, or says why it is absent.
+pub(crate) fn find(kind: Kind, tidegate: Option<&Path>) -> Result<Contender, String> {
+    let (program, arguments): (PathBuf, &[&str]) = match kind {
+        Kind::Floor => {
+            let program = std::env::current_exe().map_err(|error| error.to_string())?;
+            return Ok(Contender {
+                kind,
+                version: "of this bench".to_owned(),
+                program,
+            });
+        }
+        Kind::Tidegate => (
+            tidegate.map_or_else(default_tidegate, Path::to_owned),
+            &["--version"],
+        ),
+        Kind::Bun => (
+            std::env::var_os("BUN").map_or_else(|| "bun".into(), PathBuf::from),
+            &["--version"],
+        ),
+    };
+    // It is started in a folder of its own.
+    let program = if program.components().count() > 1 {
+        fs::canonicalize(&program).unwrap_or(program)
+    } else {
+        program
+    };
+    match measure::first_line(&program, arguments) {
+        Some(version) => {
+            let version = version.trim_start_matches("tidegate ").to_owned();
+            Ok(Contender {
+                kind,
+                version,
+                program,
+            })
+        }
+        None => Err(format!(
+            "{}: {} does not run",
+            kind.name(),
+            program.display()
+        )),
+    }
+}
+
+/// nginx with nchan is a contender by name; nobody has written its start yet.
+pub(crate) fn absent_nchan() -> String {
+    let nginx = if measure::first_line(Path::new("nginx"), &["-h"]).is_some() {
+        "nginx is installed, but this driver cannot start it with nchan yet"
+    } else {
+        "nginx is not installed"
+    };
+    format!("nchan: {nginx}")
+}
+
+/// Cargo builds the binary beside a bench of its package.
+fn default_tidegate() -> PathBuf {
+    option_env!("CARGO_BIN_EXE_tidegate").map_or_else(|| "target/dist/tidegate".into(), Into::into)
+}
+
+impl Contender {
+    /// The size of the program, in MB.
+    pub(crate) fn megabytes(&self) -> Option<f64> {
+        Some(fs::metadata(&self.program).ok()?.len() as f64 / 1e6)
+    }
+}
+
+/// A contender that runs and answers.
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) listen: SocketAddr,
+    pub(crate) publish: SocketAddr,
+    /// From start to the first "ready".
+    pub(crate) ready_after: Duration,
+    child: Child,
+    /// Ends the server when this process is gone.
+    guard: Option<Child>,
+    folder: TempDir,
+}
+
+impl Server {
+    /// Starts the contender and returns when it is ready.
+    pub(crate) fn start(contender: &Contender) -> Fallible<Self> {
+        if contender.kind != Kind::Tidegate {
+            return Self::start_with(contender, "");
+        }
+        // A handshake limit is no part of what is measured; a node that does not have the key yet
+        // refuses it, and then has no such limit either.
+        let limit = "  handshakes_per_second: 100000\n";
+        Self::start_with(contender, limit).or_else(|_| Self::start_with(contender, ""))
+    }
+
+    fn start_with(contender: &Contender, limits: &str) -> Fallible<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("tidegate-load-")
+            .tempdir()?;
+        let [listen, other] = free_addresses()?;
+        let log = File::create(folder.path().join("log"))?;
+        let mut command = Command::new(&contender.program);
+        let mut publish = listen;
+        match contender.kind {
+            Kind::Floor => {
+                publish = other;
+                command
+                    .arg("floor")
+                    .arg(listen.to_string())
+                    .arg(publish.to_string());
+            }
+            Kind::Tidegate => {
+                let file = folder.path().join("tidegate.yaml");
+                fs::write(&file, tidegate_config(listen, other, limits))?;
+                command.arg("serve").arg("--config").arg(file);
+                command.env("TIDEGATE_LOG__LEVEL", "warn");
+            }
+            Kind::Bun => {
+                let file = folder.path().join("bun.js");
+                fs::write(&file, include_str!("bun.js"))?;
+                command
+                    .arg("run")
+                    .arg(file)
+                    .env("PORT", listen.port().to_string());
+            }
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let started = clock::elapsed();
+        let child = command.current_dir(folder.path()).spawn()?;
+        let mut server = Self {
+            kind: contender.kind,
+            listen,
+            publish,
+            ready_after: Duration::ZERO,
+            child,
+            guard: None,
+            folder,
+        };
+        server.guard = Some(server.start_guard()?);
+        server.await_ready(other)?;
+        server.ready_after = clock::elapsed() - started;
+        Ok(server)
+    }
+
+    /// A shell that waits for the end of this process and then kills the server.
+    fn start_guard(&self) -> Fallible<Child> {
+        let script = format!("read line; kill -9 {} 2>/dev/null", self.pid());
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null());
+        Ok(command.spawn()?)
+    }
+
+    fn await_ready(&mut self, management: SocketAddr) -> Fallible<()> {
+        let deadline = Deadline::after(READY_TIMEOUT);
+        loop {
+            let ready = match self.kind {
+                Kind::Tidegate => is_healthy(management),
+                Kind::Floor | Kind::Bun => TcpStream::connect(self.publish).is_ok(),
+            };
+            if ready {
+                return Ok(());
+            }
+            let name = self.kind.name();
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("{name} ended with {status}: {}", self.log_tail()).into());
+            }
+            if deadline.passed() {
+                return Err(format!("{name} is not ready: {}", self.log_tail()).into());
+            }
+            clock::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where this server's files are: gone with it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The end of what the server has printed.
+    pub(crate) fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join(" | ")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for child in self.guard.iter_mut().chain([&mut self.child]) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// As many connections as asked for, or as one process can hold here.
+pub(crate) fn connections_at_most(wanted: usize) -> usize {
+    let files = fs::read_to_string("/proc/self/limits")
+        .ok()
+        .and_then(|limits| {
+            let line = limits
+                .lines()
+                .find_map(|line| line.strip_prefix("Max open files"))?;
+            line.split_whitespace().next()?.parse::<usize>().ok()
+        });
+    let possible = files.unwrap_or(1024).saturating_sub(FILES_SPARE);
+    wanted.min(possible).min(CONNECTIONS_MAX)
+}
+
+fn tidegate_config(listen: SocketAddr, management: SocketAddr, limits: &str) -> String {
+    let connections = connections_at_most(CONNECTIONS_MAX);
+    format!(
+        "listen: {listen}\nmanagement: {management}\nshards: 1\nnode: bench\n\
+         auth:\n  anonymous:\n    subscribe: [\"bench.>\"]\n    publish: [\"bench.>\"]\n\
+         limits:\n  max_connections: {connections}\n  commands_per_second: 100000\n  \
+         commands_burst: 100000\n{limits}\
+         log:\n  format: json\n  level: warn\n"
+    )
+}
+
+/// Two ports of 127.0.0.1 that nobody had a moment ago.
+fn free_addresses() -> Fallible<[SocketAddr; 2]> {
+    let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok([first.local_addr()?, second.local_addr()?])
+}
+
+fn is_healthy(management: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(management)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(
+            stream,
+            "GET /health/ready HTTP/1.1\r\nHost: {management}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        Ok(&answer == b"HTTP/1.1 200")
+    };
+    ask().unwrap_or(false)
+}

@@ -1,0 +1,81 @@
+//! The door between nodes.
+//!
+//! Every Publication goes through the Bus, also when its publisher and its subscribers share a node:
+//! one road, one order, one thing to test. A [`Bus`] has few calls, and each says what the caller
+//! may count on; `laws` (in `tests/integration`) is the suite that every Bus must pass.
+//!
+//! The Bus knows Topics, Patterns and Publications. It knows no client, no Grant and no wire format.
+
+pub mod memory;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::publication::Publication;
+use crate::topic::Pattern;
+
+/// The Bus that a node is assembled with.
+pub type Door = memory::Memory;
+
+/// Carries Publications between nodes.
+pub trait Bus: Clone + Send + Sync + 'static {
+    /// What [`subscribe`](Bus::subscribe) gives.
+    type Live: Live;
+
+    /// Hands a Publication over.
+    ///
+    /// `Ok` means that it is done: everyone whose `subscribe` had returned before gets it, or gets
+    /// [`Arrival::Lost`] in its place. A caller that waits for each answer has its Publications
+    /// delivered in that order. With [`PublishError::Unavailable`] nothing was handed over.
+    fn publish(
+        &self,
+        publication: Publication,
+    ) -> impl Future<Output = Result<Receipt, PublishError>> + Send;
+
+    /// Listens to all Topics that a Pattern matches, from the moment it returns until the
+    /// [`Live`] is dropped.
+    fn subscribe(
+        &self,
+        pattern: &Pattern,
+    ) -> impl Future<Output = Result<Self::Live, SubscribeError>> + Send;
+}
+
+/// One live subscription.
+pub trait Live: Send + 'static {
+    /// What comes next; none when the Bus has ended it. Cancel-safe.
+    fn next(&mut self) -> impl Future<Output = Option<Arrival>> + Send;
+}
+
+/// What a live subscription brings.
+#[derive(Debug, Clone)]
+pub enum Arrival {
+    /// A Publication.
+    Publication(Arc<Publication>),
+    /// Something that should have come here was lost since the last arrival.
+    Lost,
+}
+
+/// What became of a Publication that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Whether history keeps it.
+    pub stored: bool,
+    /// Whether it was there already, under the same id.
+    pub duplicate: bool,
+}
+
+/// Why a Publication was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The Bus is not there, and nothing was handed over.
+    #[error("the bus is not reachable; nothing was published")]
+    Unavailable,
+}
+
+/// Why a subscription could not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// The Bus is not there.
+    #[error("the bus is not reachable")]
+    Unavailable,
+}

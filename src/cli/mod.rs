@@ -1,0 +1,274 @@
+//! The command line: what can be asked for, and with which number each command ends.
+//!
+//! `main` calls [`run`]. A command is one file; it returns nothing or a `Failure`, and the words
+//! of that, and its number, are given out here alone. `serve` and `dev` start a node and stay; the
+//! others are clients or read files.
+
+mod check;
+mod dev;
+mod gateway;
+mod output;
+mod publish;
+mod serve;
+mod subscribe;
+mod token;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use time::OffsetDateTime;
+
+use self::gateway::Gateway;
+use self::output::Output;
+use crate::config::{self, Config, Overrides};
+use crate::publication::Timestamp;
+use crate::topic::{Pattern, Topic};
+
+/// A pub/sub gateway between browsers and NATS.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Try it out: a node on this machine alone, with a throwaway key and a page to look at
+    Dev {
+        /// Where clients connect [default: 127.0.0.1:8080]
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<SocketAddr>,
+        /// Start inside Kubernetes, too
+        #[arg(long)]
+        force: bool,
+    },
+    /// Run a node
+    Serve {
+        #[command(flatten)]
+        file: File,
+        /// Where clients connect
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<SocketAddr>,
+        /// Where health is asked for; never public
+        #[arg(long, value_name = "ADDRESS")]
+        management: Option<SocketAddr>,
+    },
+    /// Read the configuration as `serve` would, and show what would be in force
+    Check {
+        #[command(flatten)]
+        file: File,
+        /// Show what this Token or API key may do, and why no more
+        #[arg(long)]
+        token: Option<String>,
+        /// Print JSON, as is done where the output is no terminal
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what is published, as it comes
+    Subscribe {
+        /// What to listen to, such as dash.eu or dash.**
+        #[arg(required = true, value_name = "PATTERN", value_parser = Pattern::parse_subscription)]
+        patterns: Vec<Pattern>,
+        /// End after so many Publications
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Publish to one Topic
+    Publish(publish::Arguments),
+    /// Make a Token, signed with the first HMAC issuer, or an API key
+    Token(token::Arguments),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct File {
+    /// The configuration file
+    #[arg(long = "config", env = "TIDEGATE_CONFIG", value_name = "FILE")]
+    path: Option<PathBuf>,
+}
+
+impl File {
+    fn load(&self, flags: &Overrides) -> Result<Config, Failure> {
+        // A variable that is no text cannot be one of ours: those are all ASCII.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+        config::load(self.path.as_deref(), environment, flags).map_err(Failure::usage)
+    }
+}
+
+/// What every client command takes.
+#[derive(Debug, Args)]
+struct Remote {
+    /// The gateway
+    #[arg(long, env = "TIDEGATE_URL", default_value = "http://localhost:8080")]
+    #[arg(value_parser = gateway::url)]
+    url: reqwest::Url,
+    /// A Token or API key
+    #[arg(long, env = "TIDEGATE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Print JSON, as is done where the output is no terminal
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what the arguments say; the answer is the number that the process ends with.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let task = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments.task,
+        Err(words) => {
+            // Help and version are no failure. Nobody is left to tell if this cannot be printed.
+            let _ = words.print();
+            return if words.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match perform(task) {
+        Ok(code) => code,
+        Err(Failure { exit, words }) => {
+            if !words.is_empty() {
+                let _ = writeln!(io::stderr(), "{words}");
+            }
+            exit.into()
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<ExitCode, Failure> {
+    match task {
+        Task::Dev { listen, force } => return dev::run(listen, force),
+        Task::Serve {
+            file,
+            listen,
+            management,
+        } => {
+            return serve::run(file.load(&Overrides { listen, management })?);
+        }
+        Task::Check { file, token, json } => {
+            check::run(
+                &file.load(&Overrides::default())?,
+                token,
+                &Output::new(json),
+            )?;
+        }
+        Task::Subscribe {
+            patterns,
+            count,
+            remote,
+        } => {
+            let out = Output::new(remote.json);
+            let gateway = Gateway::new(remote.url, remote.token);
+            wait(subscribe::run(&gateway, &patterns, count, &out))?;
+        }
+        Task::Publish(arguments) => publish::run(arguments)?,
+        Task::Token(arguments) => token::run(arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a client to its end.
+fn wait(client: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(Failure::failed)?.block_on(client)
+}
+
+fn now() -> Timestamp {
+    let ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+    Timestamp(u64::try_from(ms).unwrap_or(0))
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    words: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, words: impl fmt::Display) -> Self {
+        Self {
+            exit,
+            words: words.to_string(),
+        }
+    }
+
+    fn failed(words: impl fmt::Display) -> Self {
+        Self::new(Exit::Failed, words)
+    }
+
+    fn usage(words: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, words)
+    }
+}
+
+/// The numbers that a process ends with: `sysexits.h`, where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// Whoever read our output has seen enough.
+    Unread,
+    /// It did not work.
+    Failed,
+    /// Arguments or configuration are wrong.
+    Usage,
+    /// There is no gateway.
+    Unreachable,
+    /// The gateway does not let us.
+    Refused,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Unread => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 64,
+            Exit::Unreachable => 69,
+            Exit::Refused => 77,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for line in [
+            "",
+            "subscribe",
+            "subscribe *.x",
+            "subscribe dash.** --count 0",
+            "subscribe a --url ftp://x",
+            "publish a.* 1",
+            "publish a",
+            "publish a 1 --delete",
+            "token",
+            "token --sub a --api-key b",
+            "token --sub a --ttl 25h",
+        ] {
+            let words = std::iter::once("tidegate").chain(line.split_whitespace());
+            assert!(Arguments::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The bounds that an operator can set, with their units.
+//!
+//! Law 5 in one list: each bound has a name, a value to start with, and a range beyond which a value
+//! is a slip of the pen. Sizes and durations are written as text with a unit (`64KiB`, `10s`). What a
+//! bound means to its room is not known here.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::de::{Deserializer, Error as _};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+
+use crate::protocol;
+
+/// Most Connections that one node may be told to hold.
+pub(super) const CONNECTIONS_MAX: usize = 10_000_000;
+
+/// Every bound that can be set. What happens beyond each: `proto/README.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Limits {
+    /// A frame, and a message over all its fragments; 0 in the file: the largest
+    /// `max_message_bytes` and 4 KiB.
+    #[serde(deserialize_with = "read_size", serialize_with = "write_size")]
+    pub frame_bytes: usize,
+    /// Publications of one HTTP batch.
+    pub batch_items: usize,
+    /// Bytes of one HTTP batch.
+    #[serde(deserialize_with = "read_size", serialize_with = "write_size")]
+    pub batch_bytes: usize,
+    /// Fragments of one message.
+    pub fragments: u32,
+    /// Control frames of a Connection in 10 s.
+    pub control_frames: u32,
+    /// Unreadable Commands of a Connection in 60 s; this one closes it.
+    pub bad_messages: u32,
+    /// Commands of a Connection, or of one user over HTTP, in a second.
+    pub commands_per_second: u32,
+    /// How many of those may come at once.
+    pub commands_burst: u32,
+    /// Publications of one API key in a second.
+    pub key_publishes_per_second: u32,
+    /// Subscriptions of one Connection.
+    pub subscriptions: usize,
+    /// Connections of the node; 0 in the file: what the number of open files leaves.
+    pub max_connections: usize,
+    /// From the handshake to `connected`.
+    #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
+    pub auth_timeout: Duration,
+    /// From the first byte of a request to the end of its head.
+    #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
+    pub head_timeout: Duration,
+    /// From there to the end of its body.
+    #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
+    pub body_timeout: Duration,
+    /// A request's URL.
+    #[serde(deserialize_with = "read_size", serialize_with = "write_size")]
+    pub url_bytes: usize,
+    /// Silence of a peer before it is pinged.
+    #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
+    pub ping_after: Duration,
+    /// Silence after that ping before it is evicted.
+    #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
+    pub pong_timeout: Duration,
+    /// Frames that wait for one Connection.
+    #[serde(deserialize_with = "read_size", serialize_with = "write_size")]
+    pub outbox_bytes: usize,
+    /// How long a socket may take no byte of a filled Outbox.
+    #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
+    pub write_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes: 0,
+            batch_items: 1000,
+            batch_bytes: 1 << 20,
+            fragments: 64,
+            control_frames: 100,
+            bad_messages: 10,
+            commands_per_second: 50,
+            commands_burst: 200,
+            key_publishes_per_second: 5000,
+            subscriptions: protocol::json::TOPICS_MAX,
+            max_connections: 0,
+            auth_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            url_bytes: 8 << 10,
+            ping_after: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(8),
+            outbox_bytes: 256 << 10,
+            write_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Limits {
+    /// Each bound that lies outside of what makes sense, with its key.
+    #[rustfmt::skip]
+    pub(super) fn faults(&self) -> Vec<(String, String)> {
+        let count = |key, value: u32, range| within(key, &value, range, u32::to_string);
+        let items = |key, value: usize, range| within(key, &value, range, usize::to_string);
+        let size = |key, value: usize, range| within(key, &value, range, |bytes| size_text(*bytes));
+        let span = |key, value: Duration, seconds: RangeInclusive<u64>| {
+            let [min, max] = [*seconds.start(), *seconds.end()].map(Duration::from_secs);
+            within(key, &value, min..=max, |span| span_text(*span))
+        };
+        [
+            // 0: what the payloads ask for.
+            size("frame_bytes", if self.frame_bytes == 0 { 1 << 10 } else { self.frame_bytes }, 1 << 10..=16 << 20),
+            items("batch_items", self.batch_items, 1..=10_000),
+            size("batch_bytes", self.batch_bytes, 1 << 10..=64 << 20),
+            count("fragments", self.fragments, 1..=4096),
+            count("control_frames", self.control_frames, 10..=10_000),
+            count("bad_messages", self.bad_messages, 1..=1000),
+            count("commands_per_second", self.commands_per_second, 1..=100_000),
+            count("commands_burst", self.commands_burst, 1..=100_000),
+            count("key_publishes_per_second", self.key_publishes_per_second, 1..=1_000_000),
+            items("subscriptions", self.subscriptions, 1..=10_000),
+            items("max_connections", self.max_connections, 0..=CONNECTIONS_MAX),
+            span("auth_timeout", self.auth_timeout, 1..=300),
+            span("head_timeout", self.head_timeout, 1..=300),
+            span("body_timeout", self.body_timeout, 1..=300),
+            size("url_bytes", self.url_bytes, 256..=64 << 10),
+            span("ping_after", self.ping_after, 1..=3600),
+            span("pong_timeout", self.pong_timeout, 1..=300),
+            size("outbox_bytes", self.outbox_bytes, 4 << 10..=64 << 20),
+            span("write_timeout", self.write_timeout, 1..=300),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// A fault if the value lies outside of the range.
+pub(super) fn within<T: PartialOrd>(
+    key: &str,
+    value: &T,
+    range: RangeInclusive<T>,
+    text: impl Fn(&T) -> String,
+) -> Option<(String, String)> {
+    let (value_text, min, max) = (text(value), text(range.start()), text(range.end()));
+    (!range.contains(value)).then(|| {
+        (
+            key.to_owned(),
+            format!("is {value_text}, must be {min} to {max}"),
+        )
+    })
+}
+
+pub(super) const SIZES: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("", 1),
+];
+pub(super) const SPANS_MS: [(&str, u64); 4] =
+    [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+/// Reads a duration such as `10s`, `500ms`, `5m` or `1h`.
+#[must_use]
+pub fn span(text: &str) -> Option<Duration> {
+    measure(text, &SPANS_MS).map(Duration::from_millis)
+}
+
+pub(super) fn measure(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+pub(super) fn measured(number: u64, units: &[(&str, u64)]) -> String {
+    let fits = units
+        .iter()
+        .find(|(_, factor)| number >= *factor && number.is_multiple_of(*factor));
+    let (unit, factor) = fits.or(units.last()).unwrap_or(&("", 1));
+    format!("{}{unit}", number / factor)
+}
+
+pub(super) fn size_text(bytes: usize) -> String {
+    measured(bytes as u64, &SIZES)
+}
+
+fn span_text(span: Duration) -> String {
+    measured(
+        u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
+        &SPANS_MS,
+    )
+}
+
+fn read_size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    let text = String::deserialize(from)?;
+    let bytes = measure(&text, &SIZES).and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.ok_or_else(|| D::Error::custom(format!("{text:?} is no size such as 65536 or 64KiB")))
+}
+
+fn read_span<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    span(&text)
+        .ok_or_else(|| D::Error::custom(format!("{text:?} is no duration such as 10s or 500ms")))
+}
+
+fn write_size<S: Serializer>(bytes: &usize, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(&size_text(*bytes))
+}
+
+fn write_span<S: Serializer>(span: &Duration, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(&span_text(*span))
+}

@@ -1,0 +1,201 @@
+//! A best-effort Feed: what the Bus brings for one Pattern, handed to the Shards that want it.
+//!
+//! There is nothing to repair from, so whatever is lost on the way, upstream or at a Shard whose inbox
+//! is full, is told: a `Gap` to every Subscription of this Feed there, at most once a second. No Shard
+//! can hold up another.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{Ask, AttachError, Event, ShardId, Ticket};
+use crate::bus::{Arrival, Bus, Live, SubscribeError};
+use crate::protocol::{Envelope, GapReason};
+use crate::publication::Publication;
+use crate::topic::Pattern;
+
+/// A Shard is told of losses at most this often.
+const GAP_INTERVAL: Duration = Duration::from_secs(1);
+/// A Shard whose inbox was full is tried again after this.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// One Feed.
+pub(super) struct Feed {
+    pattern: Pattern,
+    asks: mpsc::Receiver<Ask>,
+    shards: Vec<Shard>,
+}
+
+/// What the Feed knows of one Shard.
+struct Shard {
+    inbox: mpsc::Sender<Event>,
+    interested: bool,
+    /// Something did not fit and has not been told.
+    lost: bool,
+    told_at: Option<Instant>,
+    /// Answers that found the inbox full. Shards bound their attaches under way, and so this.
+    waiting: VecDeque<Event>,
+}
+
+impl Feed {
+    pub(super) fn new(
+        pattern: Pattern,
+        asks: mpsc::Receiver<Ask>,
+        shards: Vec<mpsc::Sender<Event>>,
+    ) -> Self {
+        let shards = shards.into_iter().map(Shard::new).collect();
+        Self {
+            pattern,
+            asks,
+            shards,
+        }
+    }
+
+    /// Runs until the directory lets go of it.
+    pub(super) async fn run<B: Bus>(mut self, bus: B) {
+        let Some(mut live) = self.open(&bus).await else {
+            return;
+        };
+        let mut retry = interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let behind = self.shards.iter().any(Shard::is_behind);
+            tokio::select! {
+                ask = self.asks.recv() => match ask {
+                    Some(ask) => self.take(ask),
+                    None => return,
+                },
+                arrival = live.next() => match arrival {
+                    Some(Arrival::Publication(publication)) => self.deliver(&publication),
+                    Some(Arrival::Lost) => self.lose(),
+                    // The Bus ended it. Whoever attaches next makes the directory open another.
+                    None => { self.lose(); self.catch_up(); return; }
+                },
+                _ = retry.tick(), if behind => self.catch_up(),
+            }
+        }
+    }
+
+    /// Subscribes, while asks go on being taken: those who attach meanwhile are answered together.
+    async fn open<B: Bus>(&mut self, bus: &B) -> Option<B::Live> {
+        let mut attaching: Vec<(ShardId, Ticket)> = Vec::new();
+        let pattern = self.pattern.clone();
+        let subscribing = bus.subscribe(&pattern);
+        tokio::pin!(subscribing);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut subscribing => break outcome,
+                ask = self.asks.recv() => match ask? {
+                    Ask::Attach { shard, ticket, .. } => attaching.push((shard, ticket)),
+                    Ask::Detach { shard, .. } => attaching.retain(|(other, _)| *other != shard),
+                },
+            }
+        };
+        for (shard, ticket) in attaching {
+            self.answer(shard, ticket, outcome.as_ref().err().copied());
+        }
+        outcome.ok()
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Attach { shard, ticket, .. } => self.answer(shard, ticket, None),
+            Ask::Detach { shard, .. } => {
+                if let Some(shard) = self.shards.get_mut(usize::from(shard.0)) {
+                    shard.interested = false;
+                    shard.lost = false;
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, shard: ShardId, ticket: Ticket, fault: Option<SubscribeError>) {
+        let Some(shard) = self.shards.get_mut(usize::from(shard.0)) else {
+            return;
+        };
+        match fault {
+            None => {
+                shard.interested = true;
+                shard.post(Event::Attached(ticket));
+            }
+            Some(SubscribeError::Unavailable) => {
+                shard.post(Event::Refused(ticket, AttachError::BusUnavailable));
+            }
+        }
+    }
+
+    fn deliver(&mut self, publication: &Publication) {
+        let mut envelope: Option<Arc<Envelope>> = None;
+        for shard in self.shards.iter_mut().filter(|shard| shard.interested) {
+            let envelope = envelope.get_or_insert_with(|| Arc::new(Envelope::new(publication)));
+            shard.deliver(&self.pattern, envelope);
+        }
+    }
+
+    fn lose(&mut self) {
+        for shard in self.shards.iter_mut().filter(|shard| shard.interested) {
+            shard.lost = true;
+        }
+    }
+
+    fn catch_up(&mut self) {
+        for shard in &mut self.shards {
+            shard.catch_up(&self.pattern);
+        }
+    }
+}
+
+impl Shard {
+    const fn new(inbox: mpsc::Sender<Event>) -> Self {
+        Self {
+            inbox,
+            interested: false,
+            lost: false,
+            told_at: None,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.lost || !self.waiting.is_empty()
+    }
+
+    fn post(&mut self, answer: Event) {
+        if !self.waiting.is_empty() {
+            self.waiting.push_back(answer);
+        } else if let Err(TrySendError::Full(answer)) = self.inbox.try_send(answer) {
+            self.waiting.push_back(answer);
+        }
+    }
+
+    fn deliver(&mut self, pattern: &Pattern, envelope: &Arc<Envelope>) {
+        // Behind an answer that waits, it would overtake a Subscription that is about to join.
+        let fits = self.waiting.is_empty()
+            && self
+                .inbox
+                .try_send(Event::Live(pattern.clone(), Arc::clone(envelope)))
+                .is_ok();
+        self.lost |= !fits;
+    }
+
+    fn catch_up(&mut self, pattern: &Pattern) {
+        let due = self.told_at.is_none_or(|at| at.elapsed() >= GAP_INTERVAL);
+        if self.lost && due {
+            let gap = Event::Gap(pattern.clone(), GapReason::BusInterrupted);
+            if self.inbox.try_send(gap).is_err() {
+                return;
+            }
+            self.lost = false;
+            self.told_at = Some(Instant::now());
+        }
+        while let Some(answer) = self.waiting.pop_front() {
+            if let Err(TrySendError::Full(answer)) = self.inbox.try_send(answer) {
+                self.waiting.push_front(answer);
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Who asks: what stands in `Authorization`, as Claims.
+
+use std::sync::Arc;
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+
+use super::State;
+use super::problem::Problem;
+use crate::auth::{API_KEY_PREFIX, AuthError, Claims, Token};
+use crate::protocol::error::Code;
+
+/// The text behind `Bearer`; none if there is no such header. Two headers, or another scheme, are
+/// refused: whoever sends that means something that we do not do.
+pub(super) fn bearer(request: &HttpRequest) -> Result<Option<&str>, Problem> {
+    let mut headers = request.headers().get_all(header::AUTHORIZATION);
+    let value = match (headers.next(), headers.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value,
+        (Some(_), Some(_)) => return Err(unreadable("there are two Authorization headers")),
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| unreadable("the Authorization header is not text"))?;
+    match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(rest.trim())),
+        _ => Err(unreadable("the Authorization header is not Bearer")),
+    }
+}
+
+fn unreadable(words: &'static str) -> Problem {
+    Problem::new(Code::Unauthenticated, words)
+}
+
+/// Whose request it is: a Token's, an API key's, or an anonymous client's where there may be any.
+pub(super) fn claims(request: &HttpRequest, state: &State) -> Result<Arc<Claims>, Problem> {
+    match bearer(request)? {
+        Some(key) if key.starts_with(API_KEY_PREFIX) => state.auth.api_key(key).map_err(refused),
+        Some(token) => state
+            .auth
+            .verify(&Token::new(token.to_owned()), (state.wall)())
+            .map_err(refused),
+        None => state
+            .auth
+            .anonymous()
+            .ok_or_else(|| Problem::new(Code::Unauthenticated, "a Token or an API key is needed")),
+    }
+}
+
+fn refused(why: AuthError) -> Problem {
+    let code = if why.is_expired() {
+        Code::TokenExpired
+    } else {
+        Code::Unauthenticated
+    };
+    Problem::new(code, why.to_string())
+}

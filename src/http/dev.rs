@@ -1,0 +1,92 @@
+//! What only `tidegate dev` serves: the page, and a way to cut a Connection.
+
+use actix_web::http::header;
+use actix_web::web::{self, Data, Json, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use super::problem::{self, Problem};
+use crate::protocol::error::Code;
+use crate::shard::Order;
+
+/// The page speaks to nobody but this gateway.
+const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; \
+                      base-uri 'none'; form-action 'none'";
+
+/// What the page is told.
+#[derive(Debug, Clone, Serialize)]
+pub struct Info {
+    /// Of the program.
+    pub version: &'static str,
+    /// Good for every Topic, until the process ends.
+    pub token: String,
+    /// How this program was started, for lines to copy.
+    pub command: String,
+}
+
+pub(super) fn routes(routes: &mut ServiceConfig) {
+    routes
+        .service(web::resource("/").route(web::get().to(page)))
+        .service(web::resource("/page.css").route(web::get().to(style)))
+        .service(web::resource("/page.js").route(web::get().to(script)))
+        .service(web::resource("/favicon.ico").route(web::get().to(no_icon)))
+        .service(web::resource("/dev/info").route(web::get().to(info)))
+        .service(
+            web::resource("/dev/cut")
+                .route(web::post().to(cut))
+                .default_service(web::to(|| problem::method_not_allowed("POST"))),
+        );
+}
+
+async fn page() -> impl Responder {
+    file("text/html; charset=utf-8", include_bytes!("dev/page.html"))
+}
+
+async fn style() -> impl Responder {
+    file("text/css; charset=utf-8", include_bytes!("dev/page.css"))
+}
+
+async fn script() -> impl Responder {
+    file(
+        "text/javascript; charset=utf-8",
+        include_bytes!("dev/page.js"),
+    )
+}
+
+fn file(kind: &'static str, bytes: &'static [u8]) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(kind)
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .body(bytes)
+}
+
+async fn no_icon() -> HttpResponse {
+    HttpResponse::NoContent().finish()
+}
+
+async fn info(state: Data<State>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(&state.dev)
+}
+
+#[derive(Deserialize)]
+struct Cut {
+    connection: String,
+}
+
+/// Drops a Connection's socket without a goodbye, wherever it is.
+async fn cut(cut: Json<Cut>, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let Cut { connection } = cut.into_inner();
+    for shard in &state.orders {
+        if shard.try_send(Order::Cut(connection.clone())).is_err() {
+            return Err(Problem::new(
+                Code::Overloaded,
+                "a Shard has too many orders waiting",
+            ));
+        }
+    }
+    Ok(HttpResponse::Accepted().finish())
+}

@@ -1,0 +1,158 @@
+//! HTTP: the routes, and the listeners behind them.
+//!
+//! A route is parse, call, answer. What a client asks for is decided elsewhere; here it is read from a
+//! request and written as a response. This is the only room that knows actix-web and actix-ws. A
+//! WebSocket leaves it with its handshake: from then on its Shard has the bare socket.
+
+mod body;
+mod cors;
+mod credentials;
+pub mod dev;
+mod health;
+pub mod listener;
+mod problem;
+mod publish;
+mod query;
+mod websocket;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{DefaultHeaders, from_fn};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{App, Error};
+use tokio::sync::mpsc;
+
+use crate::auth::Auth;
+use crate::namespace::Namespaces;
+use crate::publication::Timestamp;
+use crate::publisher::Publisher;
+use crate::shard::Order;
+use crate::shard::counts::{Counts, Snapshot};
+
+/// What HTTP takes.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Most Connections of the node.
+    pub max_connections: usize,
+    /// Most Publications of one batch.
+    pub batch_items: usize,
+    /// Largest batch, in bytes.
+    pub batch_bytes: usize,
+    /// Longest URL, in bytes.
+    pub url_bytes: usize,
+    /// Time for a request's head.
+    pub head_timeout: Duration,
+    /// Time for its body.
+    pub body_timeout: Duration,
+}
+
+/// What all routes work with.
+pub struct State {
+    /// What HTTP takes.
+    pub config: Config,
+    /// Who may do what.
+    pub auth: Arc<Auth>,
+    /// Where Publications go in.
+    pub publisher: Arc<Publisher>,
+    /// The rules of Topics.
+    pub namespaces: Arc<Namespaces>,
+    /// Most Subscriptions of one Connection.
+    pub subscriptions_max: usize,
+    /// Of each Shard.
+    pub counts: Vec<Arc<Counts>>,
+    /// To each Shard.
+    pub orders: Vec<mpsc::Sender<Order>>,
+    /// Whether the node is going away.
+    pub draining: AtomicBool,
+    /// The wall clock.
+    pub wall: fn() -> Timestamp,
+    /// What only `dev` has.
+    pub dev: Option<dev::Info>,
+}
+
+impl State {
+    /// The counters of all Shards together.
+    #[must_use]
+    pub fn counted(&self) -> Snapshot {
+        Snapshot::sum(self.counts.iter().map(|counts| &**counts))
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// The client port's application.
+fn app(
+    state: &Data<State>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody + use<>>,
+        Error = Error,
+        InitError = (),
+    > + use<>,
+> {
+    App::new()
+        .app_data(state.clone())
+        .configure(|routes| client_routes(routes, state))
+        .wrap(from_fn(cors::guard))
+        .wrap(
+            DefaultHeaders::new()
+                .add(("Referrer-Policy", "no-referrer"))
+                .add(("X-Content-Type-Options", "nosniff")),
+        )
+}
+
+fn client_routes(routes: &mut ServiceConfig, state: &State) {
+    routes
+        .service(
+            web::resource("/v1/connect")
+                .route(web::get().to(websocket::connect))
+                .default_service(web::to(|| problem::method_not_allowed("GET"))),
+        )
+        .service(
+            web::resource("/v1/topics/{topic}/messages")
+                .route(web::post().to(publish::one))
+                .default_service(web::to(|| problem::method_not_allowed("POST"))),
+        )
+        .service(
+            web::resource("/v1/topics/{topic}")
+                .route(web::delete().to(publish::tombstone))
+                .default_service(web::to(|| problem::method_not_allowed("DELETE"))),
+        )
+        .service(
+            web::resource("/v1/publish")
+                .route(web::post().to(publish::batch))
+                .default_service(web::to(|| problem::method_not_allowed("POST"))),
+        )
+        .default_service(web::to(problem::not_found));
+    if state.dev.is_some() {
+        routes.configure(dev::routes);
+    }
+}
+
+/// The management port's application. No route from outside leads there.
+fn management(
+    state: &Data<State>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody + use<>>,
+        Error = Error,
+        InitError = (),
+    > + use<>,
+> {
+    App::new()
+        .app_data(state.clone())
+        .service(web::resource("/health/live").route(web::get().to(health::live)))
+        .service(web::resource("/health/ready").route(web::get().to(health::ready)))
+        .service(web::resource("/status").route(web::get().to(health::status)))
+        .default_service(web::to(problem::not_found))
+}

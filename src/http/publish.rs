@@ -1,0 +1,303 @@
+//! Publishing: one payload, a tombstone, or a batch.
+
+use std::sync::Arc;
+
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use super::State;
+use super::problem::Problem;
+use super::{body, credentials};
+use crate::auth::Claims;
+use crate::protocol::error::{Code, Error};
+use crate::protocol::json;
+use crate::publication::{Draft, Published};
+use crate::topic::{Topic, TopicError};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const NDJSON: &str = "application/x-ndjson";
+
+/// What became of one Publication.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Published {
+        id: Box<str>,
+        topic: Topic,
+        stored: bool,
+        duplicate: bool,
+    },
+    Refused {
+        topic: String,
+        code: &'static str,
+        message: String,
+        retryable: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+    },
+}
+
+/// `POST /v1/topics/{topic}/messages`: the body is the payload.
+pub(super) async fn one(
+    request: HttpRequest,
+    topic: Path<String>,
+    payload: Payload,
+    state: Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let claims = credentials::claims(&request, &state)?;
+    let topic = read_topic(&topic)?;
+    let rules = state.namespaces.rules(topic.namespace());
+    let bytes_max = rules.map_or(0, |rules| rules.max_message_bytes);
+    let payload = body::read(payload, bytes_max, state.config.body_timeout).await?;
+    publish(&request, &state, &claims, topic, payload).await
+}
+
+/// `DELETE /v1/topics/{topic}`: takes the Topic's value away.
+pub(super) async fn tombstone(
+    request: HttpRequest,
+    topic: Path<String>,
+    state: Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let claims = credentials::claims(&request, &state)?;
+    let topic = read_topic(&topic)?;
+    publish(&request, &state, &claims, topic, Bytes::new()).await
+}
+
+async fn publish(
+    request: &HttpRequest,
+    state: &State,
+    claims: &Arc<Claims>,
+    topic: Topic,
+    payload: Bytes,
+) -> Result<HttpResponse, Problem> {
+    let key = read_key(request)?;
+    state.publisher.admit(claims)?;
+    let draft = Draft {
+        topic,
+        payload,
+        key,
+    };
+    let published = state.publisher.publish(claims, None, draft).await?;
+    Ok(HttpResponse::Ok().json(Outcome::from(published)))
+}
+
+/// `POST /v1/publish`: many at once, in order, as `{"messages": […]}` or one a line.
+pub(super) async fn batch(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let claims = credentials::claims(&request, &state)?;
+    let config = &state.config;
+    let bytes = body::read(payload, config.batch_bytes, config.body_timeout).await?;
+    let batch = Batch::read(&bytes, config.batch_items)?;
+    let mut outcomes = Vec::with_capacity(batch.items.len());
+    for item in &batch.items {
+        for topic in &item.topics {
+            outcomes.push(item.publish(topic, &claims, &state).await);
+        }
+    }
+    if batch.by_line {
+        let lines = outcomes
+            .iter()
+            .filter_map(|outcome| serde_json::to_string(outcome).ok());
+        let text: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
+        return Ok(HttpResponse::Ok().content_type(NDJSON).body(text));
+    }
+    Ok(HttpResponse::Ok().json(Results { results: outcomes }))
+}
+
+#[derive(Serialize)]
+struct Results {
+    results: Vec<Outcome>,
+}
+
+/// Many Publications in one body.
+struct Batch<'a> {
+    items: Vec<Item<'a>>,
+    by_line: bool,
+}
+
+/// One of them, for one or many Topics.
+struct Item<'a> {
+    topics: Vec<String>,
+    data: Option<&'a RawValue>,
+    data_base64: Option<String>,
+    deleted: Option<bool>,
+    key: Option<String>,
+}
+
+impl<'a> Batch<'a> {
+    fn read(bytes: &'a [u8], items_max: usize) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        #[serde(bound(deserialize = "'de: 'a"))]
+        struct Messages<'a> {
+            messages: Vec<Item<'a>>,
+        }
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| Problem::new(Code::BadMessage, "the batch is not UTF-8"))?;
+        let batch = match serde_json::from_str::<Messages<'_>>(text) {
+            Ok(messages) => Self {
+                items: messages.messages,
+                by_line: false,
+            },
+            Err(whole) => {
+                Self::read_lines(text).map_err(|(line, fault)| unreadable(&whole, line, &fault))?
+            }
+        };
+        let publications: usize = batch.items.iter().map(|item| item.topics.len()).sum();
+        if publications > items_max {
+            let words =
+                format!("the batch has {publications} publications, at most {items_max} are taken");
+            return Err(Problem::new(Code::TooBig, words));
+        }
+        Ok(batch)
+    }
+
+    fn read_lines(text: &'a str) -> Result<Self, (usize, serde_json::Error)> {
+        let lines = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty());
+        let items: Result<Vec<_>, _> = lines
+            .map(|(at, line)| serde_json::from_str(line).map_err(|fault| (at + 1, fault)))
+            .collect();
+        match items {
+            Ok(items) if items.is_empty() => Err((1, serde::de::Error::custom("it is empty"))),
+            items => items.map(|items| Self {
+                items,
+                by_line: true,
+            }),
+        }
+    }
+}
+
+/// Neither one document nor one a line. The library's own words may quote what they read.
+fn unreadable(whole: &serde_json::Error, line: usize, fault: &serde_json::Error) -> Problem {
+    let words = format!(
+        "the batch is neither {{\"messages\": […]}} (line {}, column {}) nor one message a line \
+         (line {line}, column {})",
+        whole.line(),
+        whole.column(),
+        fault.column(),
+    );
+    Problem::new(Code::BadMessage, words)
+}
+
+impl Item<'_> {
+    async fn publish(&self, topic: &str, claims: &Arc<Claims>, state: &State) -> Outcome {
+        let outcome = match self.draft(topic) {
+            Ok(draft) => match state.publisher.admit(claims) {
+                Ok(()) => state
+                    .publisher
+                    .publish(claims, None, draft)
+                    .await
+                    .map_err(|e| e.wire()),
+                Err(refused) => Err(refused.wire()),
+            },
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(published) => published.into(),
+            Err(error) => Outcome::Refused {
+                topic: topic.to_owned(),
+                code: error.code.text(),
+                retryable: error.retryable(),
+                retry_after_ms: error.retry_after_ms,
+                message: error.message.into_owned(),
+            },
+        }
+    }
+
+    fn draft(&self, topic: &str) -> Result<Draft, Error> {
+        let bad = |words| Error::new(Code::BadMessage, words);
+        let key = self.key.clone().map(json::key).transpose().map_err(bad)?;
+        let payload =
+            json::payload(self.data, self.data_base64.as_deref(), self.deleted).map_err(bad)?;
+        let topic = Topic::parse(topic).map_err(|why| invalid(topic, &why))?;
+        Ok(Draft {
+            topic,
+            payload,
+            key,
+        })
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(bound(deserialize = "'de: 'a"))]
+        struct Fields<'a> {
+            topic: Option<String>,
+            topics: Option<Vec<String>>,
+            #[serde(default, borrow, deserialize_with = "raw")]
+            data: Option<&'a RawValue>,
+            data_base64: Option<String>,
+            deleted: Option<bool>,
+            key: Option<String>,
+        }
+        let fields = Fields::deserialize(from)?;
+        let topics = match (fields.topic, fields.topics) {
+            (Some(topic), None) => vec![topic],
+            (None, Some(topics)) if !topics.is_empty() => topics,
+            _ => return Err(serde::de::Error::custom("it needs either topic or topics")),
+        };
+        let (data, data_base64) = (fields.data, fields.data_base64);
+        Ok(Self {
+            topics,
+            data,
+            data_base64,
+            deleted: fields.deleted,
+            key: fields.key,
+        })
+    }
+}
+
+/// `null` is data, too.
+fn raw<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&'a RawValue>::deserialize(from).map(Some)
+}
+
+impl From<Published> for Outcome {
+    fn from(done: Published) -> Self {
+        Self::Published {
+            id: done.id,
+            topic: done.topic,
+            stored: done.stored,
+            duplicate: done.duplicate,
+        }
+    }
+}
+
+fn read_topic(text: &str) -> Result<Topic, Problem> {
+    Topic::parse(text).map_err(|why| invalid(text, &why).into())
+}
+
+fn invalid(text: &str, why: &TopicError) -> Error {
+    let shown: String = text.chars().take(64).collect();
+    Error::new(Code::InvalidTopic, format!("{shown:?} is no topic: {why}"))
+}
+
+/// The header `Idempotency-Key`, with quotes or without.
+fn read_key(request: &HttpRequest) -> Result<Option<Box<str>>, Problem> {
+    let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value.to_str().unwrap_or_default(),
+        (Some(_), Some(_)) => {
+            return Err(Problem::new(
+                Code::BadMessage,
+                "there are two Idempotency-Key headers",
+            ));
+        }
+    };
+    let bare = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(value);
+    let key = json::key(bare.to_owned()).map_err(|words| Problem::new(Code::BadMessage, words))?;
+    Ok(Some(key))
+}

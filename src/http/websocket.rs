@@ -1,0 +1,105 @@
+//! `GET /v1/connect`: a WebSocket's handshake.
+//!
+//! It answers 101 and leaves the [`Handshake`] in the response, where the listener finds it and gives
+//! it with the bare socket to this thread's Shard. actix-ws is here for the rules of the handshake
+//! alone; its own session and stream are dropped at once.
+//!
+//! What is refused before the 101 is what only an operator or a developer can mend: load, drain, form.
+//! What the user of a browser can act on (Token, Origin) is refused by a close after it, since a
+//! browser shows nothing else.
+
+use actix_http::ws::HandshakeError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::{Data, Payload};
+use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
+
+use super::State;
+use super::listener::Upgrading;
+use super::problem::Problem;
+use super::{cors, credentials, query};
+use crate::auth::Token;
+use crate::protocol::error::Code;
+use crate::session::Handshake;
+
+/// The subprotocol spoken here.
+const JSON: &str = "tidegate.v1.json";
+/// A subprotocol that is a Token.
+const BEARER: &str = "bearer.";
+
+/// The route.
+pub(super) async fn connect(
+    request: HttpRequest,
+    body: Payload,
+    state: Data<State>,
+) -> Result<HttpResponse, Error> {
+    if !request.extensions().contains::<Upgrading>() {
+        return Err(
+            Problem::new(Code::BadMessage, "this route takes a WebSocket upgrade")
+                .status(StatusCode::UPGRADE_REQUIRED)
+                .header(header::UPGRADE, HeaderValue::from_static("websocket"))
+                .into(),
+        );
+    }
+    let protocols = Protocols::read(request.headers())?;
+    let asked = query::subscribing(&request, state.subscriptions_max)?;
+    let bearer = credentials::bearer(&request)?.map(|text| Token::new(text.to_owned()));
+    if state.is_draining() {
+        return Err(Problem::new(Code::Draining, "this node is going away").into());
+    }
+    if state.counted().connections >= state.config.max_connections as u64 {
+        let words = "this node has all the connections that it takes";
+        return Err(Problem::new(Code::Overloaded, words).into());
+    }
+    let handshake = Handshake {
+        token: bearer.or(protocols.token).or(asked.token),
+        topics: asked.topics,
+        heartbeat: asked.heartbeat,
+        refused: (!cors::admits(request.headers(), &state)).then_some(Code::Origin),
+    };
+    let (mut response, _, _) =
+        actix_ws::handle_with_protocols(&request, body, &[JSON]).map_err(refused)?;
+    response.extensions_mut().insert(handshake);
+    Ok(response)
+}
+
+/// What stands in `Sec-WebSocket-Protocol`.
+struct Protocols {
+    token: Option<Token>,
+}
+
+impl Protocols {
+    fn read(headers: &HeaderMap) -> Result<Self, Problem> {
+        let (mut token, mut known, mut offered) = (None, false, false);
+        for value in headers.get_all(header::SEC_WEBSOCKET_PROTOCOL) {
+            let text = value.to_str().unwrap_or_default();
+            for protocol in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+                offered = true;
+                known |= protocol == JSON;
+                if let (Some(text), None) = (protocol.strip_prefix(BEARER), &token) {
+                    token = Some(Token::new(text.to_owned()));
+                }
+            }
+        }
+        if offered && !known {
+            let words = "none of the subprotocols is known here; offer tidegate.v1.json";
+            return Err(Problem::new(Code::SubprotocolRequired, words));
+        }
+        Ok(Self { token })
+    }
+}
+
+/// A handshake that is none.
+fn refused(error: Error) -> Problem {
+    const VERSION: HeaderName = header::SEC_WEBSOCKET_VERSION;
+    let Some(fault) = error.as_error::<HandshakeError>() else {
+        return Problem::new(Code::Internal, "the handshake failed");
+    };
+    let problem = Problem::new(Code::BadMessage, format!("no WebSocket handshake: {fault}"));
+    match fault {
+        HandshakeError::UnsupportedVersion | HandshakeError::NoVersionHeader => problem
+            .status(StatusCode::UPGRADE_REQUIRED)
+            .header(VERSION, HeaderValue::from_static("13")),
+        _ => problem,
+    }
+}

@@ -1,0 +1,329 @@
+//! One running process, assembled.
+//!
+//! Read [`start`] from top to bottom: sockets are bound first, so that a taken port is told before
+//! anything runs; then Bus, publisher, Feeds and Shards; traffic is let in last. [`Node::run`] waits for
+//! a signal and goes away politely.
+//!
+//! Two kinds of threads: the workers of the server, each with its Shard, and this runtime, for
+//! everything that no client waits on directly.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_server::ServerHandle;
+use actix_web::web::Data;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::auth::Auth;
+use crate::bus;
+use crate::config::{self, Config};
+use crate::feed::{self, Feeds, ShardId};
+use crate::http::{self, State, dev, listener};
+use crate::namespace::Namespaces;
+use crate::protocol::frame;
+use crate::publication::Timestamp;
+use crate::publisher::{self, Publisher};
+use crate::session::limits::Rate;
+use crate::session::{self, Moment, Now};
+use crate::shard::counts::{Counts, Snapshot};
+use crate::shard::{self, Order, Seat, World, socket};
+
+/// Secret files are looked at this often.
+const RELOAD: Duration = Duration::from_secs(5);
+/// How long Connections may take to say goodbye when the process is told to end.
+const GOODBYES: Duration = Duration::from_millis(1_500);
+/// Most Topics of one snapshot; clients are told.
+const SNAPSHOT_TOPICS: usize = 1_024;
+/// The number that a process ends with after a panic in its heart.
+const EXIT_PANIC: i32 = 70;
+
+/// A node that runs.
+pub struct Node {
+    /// Where clients connect.
+    pub client: SocketAddr,
+    /// Where health is asked for.
+    pub management: SocketAddr,
+    state: Data<State>,
+    server: ServerHandle,
+    tasks: JoinSet<()>,
+}
+
+/// Starts a node. `dev` is what only the command of that name has.
+///
+/// # Errors
+/// A port could not be bound; the words name the setting.
+pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> io::Result<Node> {
+    let client = bind("listen", config.listen)?;
+    let management = bind("management", config.management)?;
+    let (client_address, management_address) = (client.local_addr()?, management.local_addr()?);
+
+    let namespaces = Arc::new(Namespaces::new(config.namespaces.clone(), config.strict));
+    let bus = bus::Door::default();
+    let publisher = Arc::new(Publisher::new(
+        &publishers(&config.limits),
+        bus.clone(),
+        Arc::clone(&namespaces),
+        wall_clock,
+    ));
+
+    let (feeds, asks) = Feeds::channel();
+    let started = Instant::now();
+    let world = World {
+        config: Arc::new(shards(&config, &auth, &namespaces)),
+        auth: Arc::clone(&auth),
+        feeds,
+        publisher: Arc::clone(&publisher),
+        clock: Arc::new(move || now(started)),
+    };
+    let seats = Seats::new(config.shards, &world);
+    let state = Data::new(State {
+        config: requests(&config.limits),
+        auth: Arc::clone(&auth),
+        publisher,
+        namespaces,
+        subscriptions_max: config.limits.subscriptions,
+        counts: seats.counts.clone(),
+        orders: seats.orders.clone(),
+        draining: false.into(),
+        wall: wall_clock,
+        dev,
+    });
+
+    let mut tasks = JoinSet::new();
+    let directory = feed::Directory::new(feed::Config::default(), bus, asks, seats.inboxes.clone());
+    tasks.spawn(directory.run());
+    tasks.spawn(reload(auth));
+
+    let seats = Arc::new(Mutex::new(seats.free));
+    let seat = move || seats.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let (server, handle) = listener::serve(client, management, config.shards, state.clone(), seat)?;
+    tasks.spawn(async move {
+        if let Err(fault) = server.await {
+            error!(error = %fault, "The server ended");
+        }
+    });
+    info!(
+        node = %config.node,
+        client.address = %client_address,
+        management.address = %management_address,
+        shards = config.shards,
+        connections.max = config.limits.max_connections,
+        nofile = config::nofile(),
+        bus = "memory",
+        "Node started; the bus is in memory, so this is the only node"
+    );
+    Ok(Node {
+        client: client_address,
+        management: management_address,
+        state,
+        server: handle,
+        tasks,
+    })
+}
+
+impl Node {
+    /// The way in for what the process itself publishes.
+    #[must_use]
+    pub fn publisher(&self) -> Arc<Publisher> {
+        Arc::clone(&self.state.publisher)
+    }
+
+    /// What the Shards count, now and whenever it is called.
+    #[must_use]
+    pub fn counted(&self) -> impl Fn() -> Snapshot + Send + 'static {
+        let state = self.state.clone();
+        move || state.counted()
+    }
+
+    /// Runs until it is told to end, and then until everybody has been told.
+    ///
+    /// # Errors
+    /// Signals cannot be heard here.
+    pub async fn run(mut self) -> io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            ended = self.tasks.join_next() => {
+                // These run as long as the node; without them it would be mute.
+                error!(panicked = ended.is_some_and(|end| end.is_err()), "A task of the node ended");
+                std::process::exit(EXIT_PANIC);
+            }
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Tells everybody and ends.
+    pub async fn stop(mut self) {
+        info!("Node ends");
+        self.state.draining.store(true, Ordering::Relaxed);
+        for shard in &self.state.orders {
+            // A Shard whose orders are full has been told already.
+            let _ = shard.try_send(Order::Drain);
+        }
+        let empty = async {
+            while self.state.counted().connections > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if timeout(GOODBYES, empty).await.is_err() {
+            warn!(
+                connections = self.state.counted().connections,
+                "Not everybody heard the goodbye"
+            );
+        }
+        self.server.stop(false).await;
+        self.tasks.shutdown().await;
+    }
+}
+
+fn bind(key: &str, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    listener::bind(address).map_err(|fault| {
+        io::Error::new(
+            fault.kind(),
+            format!("{address} cannot be bound ({fault}): set --{key}"),
+        )
+    })
+}
+
+/// The two ends of what each Shard is reached by: what its thread takes, and what others keep.
+struct Seats {
+    free: Vec<Seat>,
+    inboxes: Vec<mpsc::Sender<feed::Event>>,
+    orders: Vec<mpsc::Sender<Order>>,
+    counts: Vec<Arc<Counts>>,
+}
+
+impl Seats {
+    fn new(shards: usize, world: &World) -> Self {
+        let mut seats = Self {
+            free: Vec::new(),
+            inboxes: Vec::new(),
+            orders: Vec::new(),
+            counts: Vec::new(),
+        };
+        for number in 0..u16::try_from(shards).unwrap_or(u16::MAX) {
+            let (inbox, inbox_end) = mpsc::channel(shard::INBOX_ITEMS);
+            let (orders, orders_end) = mpsc::channel(shard::ORDERS_ITEMS);
+            let counts = Arc::new(Counts::default());
+            seats.free.push(Seat {
+                id: ShardId(number),
+                inbox: inbox_end,
+                orders: orders_end,
+                counts: Arc::clone(&counts),
+                world: world.clone(),
+            });
+            seats.inboxes.push(inbox);
+            seats.orders.push(orders);
+            seats.counts.push(counts);
+        }
+        seats
+    }
+}
+
+fn publishers(limits: &config::Limits) -> publisher::Config {
+    publisher::Config {
+        per_user: at_least_one(limits.commands_per_second),
+        per_user_burst: at_least_one(limits.commands_burst),
+        per_key: at_least_one(limits.key_publishes_per_second),
+    }
+}
+
+fn requests(limits: &config::Limits) -> http::Config {
+    http::Config {
+        max_connections: limits.max_connections,
+        batch_items: limits.batch_items,
+        batch_bytes: limits.batch_bytes,
+        url_bytes: limits.url_bytes,
+        head_timeout: limits.head_timeout,
+        body_timeout: limits.body_timeout,
+    }
+}
+
+fn shards(config: &Config, auth: &Auth, namespaces: &Arc<Namespaces>) -> shard::Config {
+    let limits = &config.limits;
+    // The last group of a version 7 UUID is random.
+    let random = Uuid::now_v7().simple().to_string().split_off(24);
+    shard::Config {
+        socket: socket::Limits {
+            frame_bytes: limits.frame_bytes,
+            fragments: limits.fragments as usize,
+            control_frames: limits.control_frames,
+        },
+        outbox_bytes: limits.outbox_bytes,
+        ping_after: limits.ping_after,
+        pong_timeout: limits.pong_timeout,
+        write_timeout: limits.write_timeout,
+        connection_prefix: random.into(),
+        session: session::Config {
+            node: config.node.as_str().into(),
+            commands: Rate {
+                per_second: at_least_one(limits.commands_per_second),
+                burst: at_least_one(limits.commands_burst),
+            },
+            bad_messages: limits.bad_messages as usize,
+            subscriptions: limits.subscriptions,
+            auth_timeout: limits.auth_timeout,
+            heartbeat: limits.ping_after,
+            limits: frame::Limits {
+                message_bytes: namespaces.message_bytes_max(),
+                subscriptions: limits.subscriptions,
+                commands_per_second: limits.commands_per_second,
+                outbox_bytes: limits.outbox_bytes,
+                snapshot_topics: SNAPSHOT_TOPICS,
+            },
+            namespaces: Arc::clone(namespaces),
+            anonymous: auth.anonymous(),
+        },
+    }
+}
+
+fn at_least_one(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
+}
+
+/// Reads secret files again when they change.
+async fn reload(auth: Arc<Auth>) {
+    let mut ticks = interval(RELOAD);
+    loop {
+        ticks.tick().await;
+        for outcome in auth.reload() {
+            match outcome {
+                Ok(path) => info!(file.path = %path, "Keys were read again"),
+                Err(fault) => error!(error = %fault, "Keys could not be read; the old ones stay"),
+            }
+        }
+    }
+}
+
+fn now(started: Instant) -> Now {
+    let since = started.elapsed().as_millis();
+    Now {
+        moment: Moment(u64::try_from(since).unwrap_or(u64::MAX)),
+        wall: wall_clock(),
+    }
+}
+
+/// The wall clock: for what Tokens say and when something was published, never for timers.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "here clocks are read, to be handed in elsewhere"
+)]
+#[must_use]
+pub fn wall_clock() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,214 @@
+//! The only way in for a Publication: Grant, rate, the Namespace's rules, id.
+//!
+//! HTTP routes and Shards call it with what a client wants published and with that client's Claims;
+//! it hands what passes to the Bus and says what became of it. It knows no socket and no request.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use uuid::Uuid;
+
+use crate::auth::{Claims, Denied, Verb, Who};
+use crate::bus::{self, Bus as _};
+use crate::namespace::Namespaces;
+use crate::protocol::{Code, Error};
+use crate::publication::{Draft, Publication, Published, Timestamp};
+use crate::topic::{Pattern, Topic};
+
+/// Who published lately, at most: those idle long enough to be at full quota again are forgotten.
+const PUBLISHERS_REMEMBERED: usize = 16_384;
+/// Characters of a hash in the id that is made from an idempotency key.
+const KEYED_ID_CHARACTERS: usize = 22;
+
+/// How fast one publisher may be over HTTP. On a Connection its Session counts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Publications a second of one Token's subject.
+    pub per_user: NonZeroU32,
+    /// How many of them at once.
+    pub per_user_burst: NonZeroU32,
+    /// Publications a second of one API key, and of all anonymous clients together.
+    pub per_key: NonZeroU32,
+}
+
+/// Why it was not published.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PublishError {
+    /// No Grant covers it.
+    #[error("{0}")]
+    Denied(#[from] Denied),
+    /// Strict Namespaces, and this is none of them.
+    #[error("the namespace {0:?} is not configured")]
+    UnknownNamespace(Box<str>),
+    /// Over the Namespace's bound.
+    #[error("the payload has {size} bytes, {topic} takes at most {max}")]
+    TooBig {
+        /// Of the payload, in bytes.
+        size: usize,
+        /// Of the Namespace.
+        max: usize,
+        /// Where it should have gone.
+        topic: Topic,
+    },
+    /// Anonymous clients without a Connection have no name that a key could belong to.
+    #[error("an idempotency key needs a Token, an API key or a connection")]
+    KeyWithoutName,
+    /// Faster than allowed.
+    #[error("more publications a second than this publisher may send")]
+    RateLimited {
+        /// Come back after this.
+        after: Duration,
+    },
+    /// The Bus did not take it.
+    #[error("{0}")]
+    Bus(#[from] bus::PublishError),
+}
+
+impl PublishError {
+    /// The same, as clients hear it.
+    #[must_use]
+    pub fn wire(&self) -> Error {
+        let code = match self {
+            Self::Denied(denied) if denied.anonymous => Code::Unauthenticated,
+            Self::Denied(_) => Code::Forbidden,
+            Self::UnknownNamespace(_) => Code::InvalidTopic,
+            Self::TooBig { .. } => Code::TooBig,
+            Self::KeyWithoutName => Code::BadMessage,
+            Self::RateLimited { .. } => Code::RateLimited,
+            Self::Bus(bus::PublishError::Unavailable) => Code::BusUnavailable,
+        };
+        let error = Error::new(code, self.to_string());
+        match self {
+            Self::RateLimited { after } => error.after_ms(millis_up(*after)),
+            _ => error,
+        }
+    }
+}
+
+/// Takes Publications in.
+pub struct Publisher {
+    bus: bus::Door,
+    namespaces: Arc<Namespaces>,
+    now: fn() -> Timestamp,
+    users: Limiter,
+    keys: Limiter,
+}
+
+type Limiter = RateLimiter<Who, HashMapStateStore<Who>, DefaultClock>;
+
+impl Publisher {
+    /// A publisher in front of this Bus; `now` reads the wall clock.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        bus: bus::Door,
+        namespaces: Arc<Namespaces>,
+        now: fn() -> Timestamp,
+    ) -> Self {
+        let users = Quota::per_second(config.per_user).allow_burst(config.per_user_burst);
+        Self {
+            bus,
+            namespaces,
+            now,
+            users: RateLimiter::hashmap(users),
+            keys: RateLimiter::hashmap(Quota::per_second(config.per_key)),
+        }
+    }
+
+    /// Counts one Publication over HTTP against its publisher's rate.
+    pub fn admit(&self, claims: &Claims) -> Result<(), PublishError> {
+        let limiter = match claims.who {
+            Who::User(_) => &self.users,
+            Who::Key(_) | Who::Anonymous => &self.keys,
+        };
+        if limiter.len() > PUBLISHERS_REMEMBERED {
+            limiter.retain_recent();
+        }
+        limiter
+            .check_key(&claims.who)
+            .map_err(|refused| PublishError::RateLimited {
+                after: refused.wait_time_from(DefaultClock::default().now()),
+            })
+    }
+
+    /// Publishes. `Ok` means what [`Bus::publish`](bus::Bus::publish) promises; `connection` is the
+    /// id of the Connection that asks, if one does.
+    pub async fn publish(
+        &self,
+        claims: &Claims,
+        connection: Option<&str>,
+        draft: Draft,
+    ) -> Result<Published, PublishError> {
+        claims.allows(Verb::Publish, &Pattern::from(&draft.topic))?;
+        self.check(&draft)?;
+        let id = match draft.key {
+            Some(key) => keyed_id(&claims.who, connection, &draft.topic, &key)?,
+            None => Uuid::now_v7().to_string().into(),
+        };
+        let publication = Publication {
+            topic: draft.topic.clone(),
+            id: id.clone(),
+            time: (self.now)(),
+            user: match &claims.who {
+                Who::User(sub) => Some(Arc::clone(sub)),
+                Who::Key(_) | Who::Anonymous => None,
+            },
+            payload: draft.payload,
+        };
+        let receipt = self.bus.publish(publication).await?;
+        let (stored, duplicate) = (receipt.stored, receipt.duplicate);
+        Ok(Published {
+            topic: draft.topic,
+            id,
+            stored,
+            duplicate,
+        })
+    }
+
+    fn check(&self, draft: &Draft) -> Result<(), PublishError> {
+        let namespace = draft.topic.namespace();
+        let rules = self
+            .namespaces
+            .rules(namespace)
+            .ok_or_else(|| PublishError::UnknownNamespace(namespace.into()))?;
+        let (size, max) = (draft.payload.len(), rules.max_message_bytes);
+        if size > max {
+            return Err(PublishError::TooBig {
+                size,
+                max,
+                topic: draft.topic.clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The id that the same publisher, Topic and key always give.
+fn keyed_id(
+    who: &Who,
+    connection: Option<&str>,
+    topic: &Topic,
+    key: &str,
+) -> Result<Box<str>, PublishError> {
+    let name = match (who, connection) {
+        (Who::User(sub), _) => format!("user:{sub}"),
+        (Who::Key(name), _) => format!("key:{name}"),
+        (Who::Anonymous, Some(connection)) => format!("anonymous:{connection}"),
+        (Who::Anonymous, None) => return Err(PublishError::KeyWithoutName),
+    };
+    let parts = [name.as_str(), topic.as_str(), key].join("\0");
+    let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, parts.as_bytes()));
+    Ok(format!("k{}", hash.get(..KEYED_ID_CHARACTERS).unwrap_or(&hash)).into())
+}
+
+/// Whole milliseconds, rounded up: who waits that long is not early.
+fn millis_up(wait: Duration) -> u64 {
+    u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,431 @@
+//! One client's conversation, as a pure state machine.
+//!
+//! All rules of the protocol are here: who may ask what and when, and what the answer is. A Shard
+//! hands in what happened as an [`Input`], with the time, and carries out the [`Output`]s. There is no
+//! socket here, no clock, no task and no log, so thousands of Sessions run in one simulation.
+//!
+//! LAW: every ask gets one Reply, or the Connection ends with a Close that says why.
+
+mod command;
+pub mod limits;
+pub mod subscription;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::{Claims, Token, Who};
+use crate::namespace::Namespaces;
+use crate::protocol::error::Code;
+use crate::protocol::frame::{Heartbeat, Limits as TellLimits, Wanted};
+use crate::protocol::json::BadMessage;
+use crate::protocol::{Close, Command, Error, GapReason, Id, Push, Reply};
+use crate::publication::{Draft, Published, Timestamp};
+use crate::topic::Pattern;
+use limits::{Limits, Rate};
+use subscription::{State, Subscriptions};
+
+/// A reading of the monotonic clock, in milliseconds since the node began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// The moment so much later.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(millis(wait)))
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Both clocks, read together.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For timers.
+    pub moment: Moment,
+    /// For what Tokens say.
+    pub wall: Timestamp,
+}
+
+/// What all Sessions of a node share.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// Commands of one Connection.
+    pub commands: Rate,
+    /// Most Subscriptions of one Connection.
+    pub subscriptions: usize,
+    /// Unreadable Commands within a minute; this one closes.
+    pub bad_messages: usize,
+    /// Time until `connected`.
+    pub auth_timeout: Duration,
+    /// Silence before a ping.
+    pub heartbeat: Duration,
+    /// What clients are told of the bounds.
+    pub limits: TellLimits,
+    /// The rules of Topics.
+    pub namespaces: Arc<Namespaces>,
+    /// What those without a Token may do, if anything.
+    pub anonymous: Option<Arc<Claims>>,
+}
+
+/// What the handshake brought.
+#[derive(Debug, Default)]
+pub struct Handshake {
+    /// The first Token that was found.
+    pub token: Option<Token>,
+    /// The `topic`s of the query.
+    pub topics: Vec<Wanted>,
+    /// How the node shows life.
+    pub heartbeat: Heartbeat,
+    /// A reason that only shows after the 101.
+    pub refused: Option<Code>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The socket is there.
+    Open(Handshake),
+    /// A text frame came.
+    Command(Result<Command, BadMessage>),
+    /// The answer to [`Output::Verify`].
+    Verified(Result<Arc<Claims>, Code>),
+    /// A Subscription has joined its Feed.
+    Attached(u32),
+    /// It has not, and will not.
+    AttachFailed(u32, Error),
+    /// The answer to [`Output::Publish`].
+    Published(Result<Published, Error>),
+    /// The Subscription with this Pattern lost something.
+    Gap(Pattern, GapReason),
+    /// Time has passed.
+    Clock,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this answer.
+    Reply(Reply),
+    /// Send this.
+    Push(Push),
+    /// Check a Token, and hand in `Verified` before anything else.
+    Verify(Token),
+    /// Ask the Feed of this Pattern to let the Subscription join.
+    Attach(u32, Pattern),
+    /// The Subscription is live: from now on it gets what comes.
+    Join(Pattern),
+    /// It has ended; whether it was live.
+    Leave(Pattern, bool),
+    /// Publish for these Claims, and hand in `Published`; the next comes only after that.
+    Publish(Arc<Claims>, Draft),
+    /// Show life like this.
+    Heartbeat(Heartbeat),
+    /// End the Connection.
+    Close(Close),
+}
+
+/// One client's conversation.
+pub struct Session {
+    phase: Phase,
+    claims: Option<Arc<Claims>>,
+    subscriptions: Subscriptions,
+    /// When the Connection ends by itself: no `connected`, or the Token's end.
+    deadline: Option<Moment>,
+    limits: Option<Box<Limits>>,
+    publishing: Option<Box<Publishing>>,
+}
+
+enum Phase {
+    /// Not `connected` yet. The handshake's Topics wait.
+    Opening {
+        topics: Vec<Wanted>,
+        verifying: Option<Option<Id>>,
+    },
+    Open {
+        renewing: Option<Box<Option<Id>>>,
+    },
+    Closed,
+}
+
+/// Publishes leave one at a time, so that a retry overtakes nothing.
+#[derive(Default)]
+struct Publishing {
+    under_way: Option<Option<Id>>,
+    waiting: VecDeque<(Option<Id>, Draft)>,
+}
+
+/// Everything a rule needs besides the Session itself.
+struct Scene<'a> {
+    config: &'a Config,
+    connection: &'a dyn Fn() -> Box<str>,
+    now: Now,
+    out: &'a mut Vec<Output>,
+}
+
+impl Scene<'_> {
+    fn reply(&mut self, reply: Reply) {
+        self.out.push(Output::Reply(reply));
+    }
+
+    fn refuse(&mut self, id: Option<Id>, topic: Option<&str>, error: Error) {
+        self.reply(Reply::Error {
+            id,
+            topic: topic.map(Into::into),
+            error,
+        });
+    }
+}
+
+impl Session {
+    /// A Session before its handshake.
+    #[must_use]
+    pub fn new(config: &Config, now: Now) -> Self {
+        Self {
+            phase: Phase::Opening {
+                topics: Vec::new(),
+                verifying: None,
+            },
+            claims: None,
+            subscriptions: Subscriptions::default(),
+            deadline: Some(now.moment.after(config.auth_timeout)),
+            limits: None,
+            publishing: None,
+        }
+    }
+
+    /// Takes in what happened, and appends what is to be done. `connection` makes this Connection's
+    /// id, which few Frames need.
+    pub fn handle(
+        &mut self,
+        config: &Config,
+        connection: &dyn Fn() -> Box<str>,
+        now: Now,
+        input: Input,
+        out: &mut Vec<Output>,
+    ) {
+        let scene = &mut Scene {
+            config,
+            connection,
+            now,
+            out,
+        };
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        match input {
+            Input::Open(handshake) => self.open(scene, handshake),
+            Input::Command(command) => self.command(scene, command),
+            Input::Verified(verdict) => self.verified(scene, verdict),
+            Input::Attached(number) => self.attached(scene, number),
+            Input::AttachFailed(number, error) => self.attach_failed(scene, number, error),
+            Input::Published(outcome) => self.published(scene, outcome),
+            Input::Gap(topic, reason) => {
+                scene.out.push(Output::Push(Push::Gap { topic, reason }));
+            }
+            Input::Clock => self.clock(scene),
+        }
+    }
+
+    /// When [`Input::Clock`] has something to do, if ever.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Moment> {
+        self.deadline
+    }
+
+    /// Whose it is, once that is known.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        match &self.claims.as_ref()?.who {
+            Who::User(name) | Who::Key(name) => Some(name),
+            Who::Anonymous => None,
+        }
+    }
+
+    /// Its Subscriptions.
+    #[must_use]
+    pub const fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
+    /// Lets a Subscription share the one copy of its Pattern.
+    pub fn share(&mut self, number: u32, pattern: Pattern) {
+        if let Some(subscription) = self.subscriptions.numbered(number) {
+            subscription.pattern = pattern;
+        }
+    }
+
+    /// Ends it from outside. What it still held is let go.
+    pub fn end(&mut self, out: &mut Vec<Output>) {
+        self.phase = Phase::Closed;
+        for gone in self.subscriptions.drain() {
+            out.push(gone.leave());
+        }
+        self.deadline = None;
+        self.publishing = None;
+    }
+
+    fn open(&mut self, scene: &mut Scene<'_>, handshake: Handshake) {
+        if let Some(code) = handshake.refused {
+            return self.close(scene, Close::Refused(code));
+        }
+        scene.out.push(Output::Heartbeat(handshake.heartbeat));
+        let unasked = !handshake.topics.is_empty();
+        self.phase = Phase::Opening {
+            topics: handshake.topics,
+            verifying: None,
+        };
+        match (handshake.token, &scene.config.anonymous) {
+            (Some(token), _) => self.verify(scene, token, None),
+            (None, Some(anonymous)) if unasked => {
+                let anonymous = Arc::clone(anonymous);
+                self.connect(scene, anonymous, None);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Asks for a verdict on a Token, for the `connect` or `token` with this `id`.
+    fn verify(&mut self, scene: &mut Scene<'_>, token: Token, id: Option<Id>) {
+        match &mut self.phase {
+            Phase::Opening { verifying, .. } => *verifying = Some(id),
+            Phase::Open { renewing } => *renewing = Some(Box::new(id)),
+            Phase::Closed => return,
+        }
+        scene.out.push(Output::Verify(token));
+    }
+
+    fn verified(&mut self, scene: &mut Scene<'_>, verdict: Result<Arc<Claims>, Code>) {
+        let renewed = match &mut self.phase {
+            Phase::Opening { verifying, .. } => match (verifying.take(), verdict) {
+                (Some(id), Ok(claims)) => return self.connect(scene, claims, id),
+                (_, Err(code)) => return self.close(scene, Close::Refused(code)),
+                (None, Ok(_)) => return,
+            },
+            Phase::Open { renewing } => renewing.take(),
+            Phase::Closed => return,
+        };
+        let Some(id) = renewed else { return };
+        match verdict {
+            Ok(claims) => self.renew(scene, claims, *id),
+            Err(code) => {
+                let error = Error::new(code, "the new Token is refused; the old one stays");
+                scene.refuse(*id, None, error);
+            }
+        }
+    }
+
+    /// The Connection is open: says so, and begins what the handshake asked for.
+    fn connect(&mut self, scene: &mut Scene<'_>, claims: Arc<Claims>, id: Option<Id>) {
+        let open = Phase::Open { renewing: None };
+        let Phase::Opening { topics, .. } = std::mem::replace(&mut self.phase, open) else {
+            return;
+        };
+        let expires_at = claims.expires_at;
+        self.take_claims(scene, claims);
+        let connected = Reply::Connected {
+            id,
+            connection: (scene.connection)(),
+            node: Arc::clone(&scene.config.node),
+            expires_at,
+            heartbeat_ms: millis(scene.config.heartbeat),
+            limits: scene.config.limits,
+        };
+        scene.reply(connected);
+        if !topics.is_empty() {
+            self.subscribe(scene, None, topics);
+        }
+    }
+
+    fn take_claims(&mut self, scene: &Scene<'_>, claims: Arc<Claims>) {
+        self.deadline = claims
+            .expires_at
+            .map(|at| Moment(scene.now.moment.0 + at.0.saturating_sub(scene.now.wall.0)));
+        self.claims = Some(claims);
+    }
+
+    /// Takes over the Grants of a new Token, and ends what it does not cover.
+    fn renew(&mut self, scene: &mut Scene<'_>, claims: Arc<Claims>, id: Option<Id>) {
+        if self.claims.as_ref().is_none_or(|old| old.who != claims.who) {
+            let words = "the new Token must have the subject of the old one";
+            return scene.refuse(id, None, Error::new(Code::Forbidden, words));
+        }
+        scene.reply(Reply::Token {
+            id,
+            expires_at: claims.expires_at,
+        });
+        while let Some(ended) = self
+            .subscriptions
+            .remove_if(|one| command::may_subscribe(&claims, &one.pattern).is_err())
+        {
+            let topic = ended.pattern.clone();
+            scene.out.push(ended.leave());
+            match ended.state {
+                State::Live => {
+                    let code = Code::Forbidden;
+                    scene
+                        .out
+                        .push(Output::Push(Push::Unsubscribed { topic, code }));
+                }
+                State::Attaching(asked) => {
+                    let error = Error::new(Code::Forbidden, "the new Token does not cover it");
+                    scene.refuse(asked.map(|id| *id), Some(topic.as_str()), error);
+                }
+            }
+        }
+        self.take_claims(scene, claims);
+    }
+
+    fn attached(&mut self, scene: &mut Scene<'_>, number: u32) {
+        let Some(subscription) = self.subscriptions.numbered(number) else {
+            return;
+        };
+        let State::Attaching(id) = std::mem::replace(&mut subscription.state, State::Live) else {
+            return;
+        };
+        let topic = subscription.pattern.clone();
+        scene.reply(Reply::Subscribed {
+            id: id.map(|id| *id),
+            topic: topic.clone(),
+            recovered: true,
+            reason: None,
+            replayed: 0,
+            more: false,
+        });
+        scene.out.push(Output::Join(topic));
+    }
+
+    fn attach_failed(&mut self, scene: &mut Scene<'_>, number: u32, error: Error) {
+        let Some(failed) = self.subscriptions.remove_if(|one| one.number == number) else {
+            return;
+        };
+        scene.out.push(failed.leave());
+        if let State::Attaching(id) = failed.state {
+            scene.refuse(id.map(|id| *id), Some(failed.pattern.as_str()), error);
+        }
+    }
+
+    fn clock(&mut self, scene: &mut Scene<'_>) {
+        if self.deadline.is_none_or(|at| scene.now.moment < at) {
+            return;
+        }
+        match self.phase {
+            Phase::Opening { .. } => self.close(scene, Close::Refused(Code::AuthTimeout)),
+            Phase::Open { .. } => self.close(scene, Close::Refused(Code::TokenExpired)),
+            Phase::Closed => {}
+        }
+    }
+
+    fn close(&mut self, scene: &mut Scene<'_>, close: Close) {
+        self.end(scene.out);
+        scene.out.push(Output::Close(close));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! One Connection's interest in one Pattern.
+
+use super::Output;
+use crate::protocol::Id;
+use crate::topic::Pattern;
+
+/// A Subscription, from the ask to its end.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Its number on this Connection; never used again.
+    pub number: u32,
+    /// What it wants.
+    pub pattern: Pattern,
+    /// How far it has come.
+    pub state: State,
+}
+
+impl Subscription {
+    /// What its end means for the Shard.
+    #[must_use]
+    pub fn leave(&self) -> Output {
+        Output::Leave(self.pattern.clone(), self.state == State::Live)
+    }
+}
+
+/// How far a Subscription has come.
+#[derive(Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its Feed was asked; this is the `id` that the Reply carries.
+    Attaching(Option<Box<Id>>),
+    /// It gets what comes.
+    Live,
+}
+
+/// The Subscriptions of one Session, in the order of their asks.
+#[derive(Debug, Default)]
+pub struct Subscriptions {
+    list: Vec<Subscription>,
+    next: u32,
+}
+
+impl Subscriptions {
+    /// How many there are, those attaching among them.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Adds one that begins to attach, and gives its number.
+    pub fn add(&mut self, pattern: Pattern, id: Option<Id>) -> u32 {
+        self.next += 1;
+        let state = State::Attaching(id.map(Box::new));
+        // Most Connections have a single one for life.
+        self.list.reserve_exact(1);
+        self.list.push(Subscription {
+            number: self.next,
+            pattern,
+            state,
+        });
+        self.next
+    }
+
+    /// The Patterns of those that are live, oldest first.
+    pub fn live(&self) -> impl Iterator<Item = &Pattern> {
+        self.list
+            .iter()
+            .filter(|one| one.state == State::Live)
+            .map(|one| &one.pattern)
+    }
+
+    /// Whether this very Pattern is there.
+    #[must_use]
+    pub fn contains(&self, pattern: &Pattern) -> bool {
+        self.list
+            .iter()
+            .any(|subscription| subscription.pattern == *pattern)
+    }
+
+    /// The one with this number.
+    pub fn numbered(&mut self, number: u32) -> Option<&mut Subscription> {
+        self.list
+            .iter_mut()
+            .find(|subscription| subscription.number == number)
+    }
+
+    /// Takes out the one with this Pattern.
+    pub fn remove(&mut self, pattern: &Pattern) -> Option<Subscription> {
+        self.remove_if(|subscription| subscription.pattern == *pattern)
+    }
+
+    /// Takes out the first that fits.
+    pub fn remove_if(&mut self, fits: impl Fn(&Subscription) -> bool) -> Option<Subscription> {
+        let at = self.list.iter().position(fits)?;
+        Some(self.list.remove(at))
+    }
+
+    /// Takes out all.
+    pub fn drain(&mut self) -> Vec<Subscription> {
+        std::mem::take(&mut self.list)
+    }
+}

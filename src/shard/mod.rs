@@ -1,0 +1,951 @@
+//! One worker thread's Connections, and who of them wants what.
+//!
+//! A Shard is reached from its own thread alone: no locks, no atomics. Others put [`Event`]s into its
+//! inbox, [`Order`]s beside it, and new sockets come through [`adopt`]. Its loop takes what has come
+//! in batches, queues Frames into Outboxes, and flushes each Connection that got something once.
+//!
+//! It knows sockets, Sessions, Feeds and the publisher. It knows no NATS and no JSON.
+//!
+//! LAWS:
+//! * The order of the inbox is the order of the world: what stands behind `Attached` is for that
+//!   Subscription, what stands before it is not.
+//! * There is one exit, [`Shard::end`], whatever the reason.
+//! * The `RefCell` around a Shard is borrowed for one call at a time, and never over an await.
+
+mod connection;
+pub mod counts;
+pub mod outbox;
+pub mod socket;
+pub mod table;
+pub mod wheel;
+
+use std::cell::{OnceCell, RefCell};
+use std::future::Future;
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use slab::Slab;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::yield_now;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
+
+use crate::auth::{Auth, Claims};
+use crate::feed::{AttachError, Event, Feeds, ShardId, Ticket};
+use crate::protocol::error::{Code, Error};
+use crate::protocol::frame::Heartbeat;
+use crate::protocol::{Close, Envelope, Push, json};
+use crate::publication::Draft;
+use crate::publisher::Publisher;
+use crate::session::{self, Handshake, Input, Moment, Now, Output, Session};
+use crate::topic::Pattern;
+use connection::{Connection, Goodbye};
+use counts::Counts;
+use outbox::{Outbox, Piece};
+use socket::{Incoming, Reader};
+use table::Table;
+use wheel::Wheel;
+
+/// Events that may wait for one Shard.
+pub const INBOX_ITEMS: usize = 8_192;
+/// Orders that may wait for one Shard.
+pub const ORDERS_ITEMS: usize = 64;
+/// Events taken at once.
+const BATCH_ITEMS: usize = 1_024;
+/// Frames queued, and Connections flushed or looked at, before others get a turn.
+const QUEUED_PER_TURN: usize = 32_768;
+const FLUSHES_PER_TURN: usize = 512;
+/// Reads from one socket before others get a turn.
+const READS_PER_TURN: usize = 16;
+/// Room for one read. Shared by all Connections of the Shard.
+const READ_BYTES: usize = 16 * 1_024;
+/// How long a goodbye may take: to leave, and for the peer to shut its side.
+const GOODBYE_MS: u64 = 1_000;
+/// A Shard that was stopped for longer than this judges nobody's silence by it.
+const STOPPED_SLOTS: u64 = 2_000 / wheel::SLOT_MS;
+/// Those whom a node that goes away sends elsewhere arrive there over this time.
+const RETURN_SPREAD_MS: u64 = 2_000;
+/// Attaches under way, on one Shard.
+const ATTACHES_WAITING: usize = 20_000;
+
+/// How a Shard treats its Connections.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What clients may send.
+    pub socket: socket::Limits,
+    /// What may wait for one client, in bytes.
+    pub outbox_bytes: usize,
+    /// Silence before a ping.
+    pub ping_after: Duration,
+    /// Silence after a ping, before the Connection is given up.
+    pub pong_timeout: Duration,
+    /// How long a socket may take nothing of what waits.
+    pub write_timeout: Duration,
+    /// Sets this node's Connections apart from all others', in their ids.
+    pub connection_prefix: Arc<str>,
+    /// What Sessions share.
+    pub session: session::Config,
+}
+
+/// Reads both clocks.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
+/// What a Shard works with.
+#[derive(Clone)]
+pub struct World {
+    /// How it behaves.
+    pub config: Arc<Config>,
+    /// Who may do what.
+    pub auth: Arc<Auth>,
+    /// Where Publications come from.
+    pub feeds: Feeds,
+    /// Where they go.
+    pub publisher: Arc<Publisher>,
+    /// Both clocks.
+    pub clock: Clock,
+}
+
+/// The parts of one Shard that its thread takes: each can be had once.
+pub struct Seat {
+    /// Its number.
+    pub id: ShardId,
+    /// From Feeds.
+    pub inbox: mpsc::Receiver<Event>,
+    /// From the node.
+    pub orders: mpsc::Receiver<Order>,
+    /// What others may read.
+    pub counts: Arc<Counts>,
+    /// What it works with.
+    pub world: World,
+}
+
+/// What the node tells a Shard.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// Drop the socket of this Connection, if it is here, as a broken network would.
+    Cut(String),
+    /// End every Connection: the node goes away.
+    Drain,
+}
+
+/// A socket taken over from HTTP.
+pub struct Takeover {
+    /// The bare socket.
+    pub socket: TcpStream,
+    /// The head of the 101, to be written first.
+    pub head: Bytes,
+    /// What was read behind the request.
+    pub read: BytesMut,
+    /// What the request said.
+    pub handshake: Handshake,
+}
+
+/// Where a Connection is: its place, and which of those that had it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    index: u32,
+    serial: u32,
+}
+
+impl Key {
+    const fn pack(self) -> u64 {
+        (self.index as u64) << 32 | self.serial as u64
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the two halves of what `pack` made"
+    )]
+    const fn unpack(packed: u64) -> Self {
+        Self {
+            index: (packed >> 32) as u32,
+            serial: packed as u32,
+        }
+    }
+}
+
+/// One thread's Connections.
+pub struct Shard {
+    id: ShardId,
+    world: World,
+    counts: Arc<Counts>,
+    me: Weak<RefCell<Self>>,
+    connections: Slab<Box<Connection>>,
+    table: Table,
+    wheel: Wheel,
+    serial: u32,
+    /// Those with something new in their Outbox.
+    dirty: Vec<Key>,
+    /// Those whose time in the wheel has come.
+    due: Vec<Key>,
+    /// Patterns that nobody here wants, whose Feeds could not be told yet.
+    unreleased: Vec<Pattern>,
+    attaching: usize,
+    outputs: Vec<Output>,
+    scratch: BytesMut,
+    tasks: TaskTracker,
+}
+
+thread_local! {
+    static SHARD: OnceCell<Rc<RefCell<Shard>>> = const { OnceCell::new() };
+}
+
+/// Makes this thread's Shard and starts its loop, unless there is one.
+pub fn start(seat: impl FnOnce() -> Option<Seat>) {
+    SHARD.with(|shard| {
+        if shard.get().is_some() {
+            return;
+        }
+        let Some(seat) = seat() else { return };
+        let (inbox, orders) = (seat.inbox, seat.orders);
+        let made = Shard::new(seat.id, seat.world, seat.counts);
+        let tasks = made.borrow().tasks.clone();
+        tasks.spawn_local(run(Rc::clone(&made), inbox, orders));
+        let _ = shard.set(made);
+    });
+}
+
+/// Gives a socket to this thread's Shard.
+pub fn adopt(takeover: Takeover) {
+    SHARD.with(|shard| {
+        if let Some(shard) = shard.get() {
+            shard.borrow_mut().adopt(takeover);
+        }
+    });
+}
+
+/// The loop of a Shard. A panic in here ends the process: the node would live on with a mute core.
+async fn run(
+    shard: Rc<RefCell<Shard>>,
+    mut inbox: mpsc::Receiver<Event>,
+    mut orders: mpsc::Receiver<Order>,
+) {
+    let _fatal = Fatal;
+    let mut batch = Vec::with_capacity(BATCH_ITEMS);
+    let mut ticks = interval(Duration::from_millis(wheel::SLOT_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            taken = inbox.recv_many(&mut batch, BATCH_ITEMS) => if taken == 0 { break },
+            Some(order) = orders.recv() => shard.borrow_mut().obey(order),
+            _ = ticks.tick() => shard.borrow_mut().turn_wheel(),
+        }
+        let mut queued = 0;
+        for event in batch.drain(..) {
+            queued += shard.borrow_mut().take(event);
+            if queued >= QUEUED_PER_TURN {
+                queued = 0;
+                yield_now().await;
+            }
+        }
+        while shard.borrow_mut().work() {
+            yield_now().await;
+        }
+    }
+}
+
+/// Ends the process if it is dropped by a panic.
+struct Fatal;
+
+impl Drop for Fatal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::exit(70);
+        }
+    }
+}
+
+/// The task of one Connection: reads, and goes on writing when the socket takes bytes again.
+struct Drive {
+    shard: Rc<RefCell<Shard>>,
+    key: Key,
+}
+
+impl Future for Drive {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let key = self.key;
+        let polled = catch_unwind(AssertUnwindSafe(|| self.shard.borrow_mut().poll(key, cx)));
+        polled.unwrap_or_else(|_| {
+            self.shard.borrow_mut().panicked(key);
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+}
+
+impl Shard {
+    fn new(id: ShardId, world: World, counts: Arc<Counts>) -> Rc<RefCell<Self>> {
+        let now = (world.clock)().moment;
+        Rc::new_cyclic(|me| {
+            RefCell::new(Self {
+                id,
+                world,
+                counts,
+                me: Weak::clone(me),
+                connections: Slab::new(),
+                table: Table::default(),
+                wheel: Wheel::new(now),
+                serial: 0,
+                dirty: Vec::new(),
+                due: Vec::new(),
+                unreleased: Vec::new(),
+                attaching: 0,
+                outputs: Vec::new(),
+                scratch: BytesMut::new(),
+                tasks: TaskTracker::new(),
+            })
+        })
+    }
+
+    fn now(&self) -> Now {
+        (self.world.clock)()
+    }
+
+    fn get(&mut self, key: Key) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(key.index as usize)?;
+        (connection.serial == key.serial).then_some(&mut **connection)
+    }
+
+    // Coming.
+
+    fn adopt(&mut self, takeover: Takeover) {
+        let now = self.now();
+        self.serial = self.serial.wrapping_add(1);
+        let mut connection = Connection {
+            serial: self.serial,
+            socket: takeover.socket,
+            session: Session::new(&self.world.config.session, now),
+            outbox: Outbox::default(),
+            reader: Reader::default(),
+            unread: BytesMut::new(),
+            waker: None,
+            opened: now.moment,
+            heard: now.moment,
+            said: now.moment,
+            blocked: None,
+            pinged: None,
+            slot: 0,
+            heartbeat: Heartbeat::default(),
+            dirty: false,
+            goodbye: None,
+        };
+        // An empty Outbox takes any first piece.
+        let _ = connection.outbox.push(&Rc::new(takeover.head), usize::MAX);
+        let Ok(index) = u32::try_from(self.connections.insert(Box::new(connection))) else {
+            return;
+        };
+        let key = Key {
+            index,
+            serial: self.serial,
+        };
+        self.counts.opened.add(1);
+        self.handle(key, Input::Open(takeover.handshake));
+        if !takeover.read.is_empty() {
+            self.read(key, takeover.read, true);
+        }
+        self.schedule(key);
+        self.settle();
+        if let Some(shard) = self.me.upgrade() {
+            self.tasks.spawn_local(Drive { shard, key });
+        }
+    }
+
+    // What comes from the client.
+
+    fn poll(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(connection) = self.get(key) else {
+            return Poll::Ready(());
+        };
+        connection.woken_by(cx);
+        if connection.goodbye.is_none() {
+            self.poll_read(key, cx);
+        }
+        self.flush(key);
+        let polled = self.poll_goodbye(key, cx);
+        self.settle();
+        polled
+    }
+
+    fn poll_read(&mut self, key: Key, cx: &mut Context<'_>) {
+        for _ in 0..READS_PER_TURN {
+            let scratch = std::mem::take(&mut self.scratch);
+            let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
+                return;
+            };
+            // What waits for the rest of its frame is read on in place.
+            let shared = connection.unread.is_empty();
+            let mut bytes = scratch;
+            if !shared {
+                bytes = std::mem::take(&mut connection.unread);
+            }
+            bytes.reserve(READ_BYTES);
+            let read = match connection.socket.poll_read_ready(cx) {
+                Poll::Ready(Ok(())) => connection.socket.try_read_buf(&mut bytes),
+                Poll::Ready(Err(fault)) => Err(fault),
+                Poll::Pending => {
+                    self.put_back(key, bytes, shared);
+                    return;
+                }
+            };
+            match read {
+                Ok(1..) => self.read(key, bytes, shared),
+                Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.put_back(key, bytes, shared);
+                }
+                Ok(0) | Err(_) => return self.end(key, Close::Lost),
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    /// A buffer that nothing was read into goes back to where it came from.
+    fn put_back(&mut self, key: Key, bytes: BytesMut, shared: bool) {
+        if shared {
+            self.scratch = bytes;
+        } else if let Some(connection) = self.get(key) {
+            connection.unread = bytes;
+        }
+    }
+
+    /// Takes every frame that is there in full, one by one: each may be the last.
+    fn read(&mut self, key: Key, mut bytes: BytesMut, shared: bool) {
+        let now = self.now().moment;
+        let limits = self.world.config.socket;
+        while let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) {
+            let incoming = match connection.reader.next(&limits, now, &mut bytes) {
+                Ok(Some(incoming)) => incoming,
+                Ok(None) => break,
+                Err(close) => return self.end(key, close),
+            };
+            connection.heard = now;
+            connection.pinged = None;
+            match incoming {
+                Incoming::Text(text) => self.handle(key, Input::Command(json::decode(&text))),
+                Incoming::Ping(payload) => self.send(key, socket::pong(&payload)),
+                Incoming::Pong | Incoming::Fragment => {}
+                Incoming::Close(status) => self.end(key, Close::ByPeer(status)),
+            }
+        }
+        if bytes.is_empty() {
+            self.scratch = bytes;
+        } else if let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) {
+            connection.unread = if shared {
+                BytesMut::from(&bytes[..])
+            } else {
+                bytes
+            };
+        }
+    }
+
+    // What the Session says.
+
+    /// Hands something to a Session and carries out what it wants.
+    fn handle(&mut self, key: Key, input: Input) {
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let now = self.now();
+            let mut outputs = std::mem::take(&mut self.outputs);
+            let (config, shard) = (Arc::clone(&self.world.config), self.id);
+            if let Some(connection) = self.get(key) {
+                let name = || connection_name(&config.connection_prefix, shard, key);
+                connection
+                    .session
+                    .handle(&config.session, &name, now, input, &mut outputs);
+            }
+            for output in outputs.drain(..) {
+                if let Some(answer) = self.carry_out(key, output) {
+                    next = Some(answer);
+                }
+            }
+            self.outputs = outputs;
+        }
+        self.schedule(key);
+    }
+
+    /// Does one thing that a Session wants. What can be answered at once is.
+    fn carry_out(&mut self, key: Key, output: Output) -> Option<Input> {
+        match output {
+            Output::Reply(reply) => self.send_text(key, &json::reply(&reply)),
+            Output::Push(push) => self.send_text(key, &json::push(&push)),
+            Output::Verify(token) => {
+                let verdict = self.world.auth.verify(&token, self.now().wall).map_err(|why| {
+                    debug!(connection.id = %self.name(key), auth.reason = %why, "Token refused");
+                    if why.is_expired() { Code::TokenExpired } else { Code::Unauthenticated }
+                });
+                return Some(Input::Verified(verdict));
+            }
+            Output::Attach(number, pattern) => return self.attach(key, number, &pattern),
+            Output::Join(pattern) => {
+                let all = self.live(key);
+                self.table.join(&pattern, key, &all);
+            }
+            Output::Leave(pattern, live) => {
+                let all = self.live(key);
+                if self.table.leave(&pattern, key, live, &all) {
+                    self.unreleased.push(pattern);
+                    self.release();
+                }
+            }
+            Output::Publish(claims, draft) => self.publish(key, claims, draft),
+            Output::Heartbeat(heartbeat) => {
+                if let Some(connection) = self.get(key) {
+                    connection.heartbeat = heartbeat;
+                }
+            }
+            Output::Close(close) => self.end(key, close),
+        }
+        None
+    }
+
+    fn live(&mut self, key: Key) -> Vec<Pattern> {
+        self.get(key).map_or_else(Vec::new, |one| {
+            one.session.subscriptions().live().cloned().collect()
+        })
+    }
+
+    fn attach(&mut self, key: Key, number: u32, pattern: &Pattern) -> Option<Input> {
+        let shared = self.table.begin(pattern);
+        self.release();
+        let ticket = Ticket {
+            connection: key.pack(),
+            number,
+        };
+        // Behind a release that waits, this attach would be undone by it.
+        let asked = self.unreleased.is_empty()
+            && self.attaching < ATTACHES_WAITING
+            && self
+                .world
+                .feeds
+                .attach(self.id, shared.clone(), ticket)
+                .is_ok();
+        if !asked {
+            return Some(Input::AttachFailed(number, overloaded()));
+        }
+        self.attaching += 1;
+        if let Some(connection) = self.get(key) {
+            connection.session.share(number, shared);
+        }
+        None
+    }
+
+    /// Tells Feeds that nobody here wants them, as far as the directory has room to hear it.
+    fn release(&mut self) {
+        while let Some(pattern) = self.unreleased.last() {
+            if self.world.feeds.detach(self.id, pattern.clone()).is_err() {
+                return;
+            }
+            self.unreleased.pop();
+        }
+    }
+
+    fn publish(&mut self, key: Key, claims: Arc<Claims>, draft: Draft) {
+        let (publisher, me, name) = (
+            Arc::clone(&self.world.publisher),
+            self.me.clone(),
+            self.name(key),
+        );
+        self.tasks.spawn_local(async move {
+            let outcome = publisher.publish(&claims, Some(&name), draft).await;
+            if let Some(shard) = me.upgrade() {
+                let outcome = outcome.map_err(|fault| fault.wire());
+                shard.borrow_mut().answer(key, Input::Published(outcome));
+            }
+        });
+    }
+
+    fn answer(&mut self, key: Key, input: Input) {
+        self.handle(key, input);
+        self.flush(key);
+        self.settle();
+    }
+
+    fn name(&self, key: Key) -> Box<str> {
+        connection_name(&self.world.config.connection_prefix, self.id, key)
+    }
+
+    // What Feeds bring.
+
+    /// Takes one Event. Says how much work it was.
+    fn take(&mut self, event: Event) -> usize {
+        match event {
+            Event::Live(pattern, envelope) => return self.deliver(&pattern, &envelope),
+            Event::Attached(ticket) => {
+                self.attaching -= 1;
+                self.handle(
+                    Key::unpack(ticket.connection),
+                    Input::Attached(ticket.number),
+                );
+            }
+            Event::Refused(ticket, why) => {
+                self.attaching -= 1;
+                let error = match why {
+                    AttachError::BusUnavailable => {
+                        Error::new(Code::BusUnavailable, why.to_string())
+                    }
+                    AttachError::Overloaded => overloaded(),
+                };
+                let input = Input::AttachFailed(ticket.number, error);
+                self.handle(Key::unpack(ticket.connection), input);
+            }
+            Event::Gap(pattern, reason) => {
+                for key in self.table.subscribers(&pattern) {
+                    self.handle(key, Input::Gap(pattern.clone(), reason));
+                }
+            }
+        }
+        1
+    }
+
+    fn deliver(&mut self, pattern: &Pattern, envelope: &Envelope) -> usize {
+        self.counts.publications.add(1);
+        let receivers = self.table.receivers(pattern, envelope.topic());
+        if receivers.is_empty() {
+            return 1;
+        }
+        let piece: Piece = Rc::new(envelope.framed(socket::text).clone());
+        let now = self.now().moment;
+        for key in &*receivers {
+            self.queue(*key, &piece, now);
+        }
+        self.counts.deliveries.add(receivers.len() as u64);
+        receivers.len()
+    }
+
+    // What goes to the client.
+
+    fn send_text(&mut self, key: Key, text: &Bytes) {
+        self.send(key, socket::text(text));
+    }
+
+    fn send(&mut self, key: Key, frame: Bytes) {
+        let now = self.now().moment;
+        self.queue(key, &Rc::new(frame), now);
+    }
+
+    /// Puts a Frame into an Outbox. Here the ladder for slow clients begins; so far it has one step.
+    fn queue(&mut self, key: Key, piece: &Piece, now: Moment) {
+        let bytes_max = self.world.config.outbox_bytes;
+        let mut writes = 0;
+        let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
+            return;
+        };
+        let pushed = connection.push(piece, bytes_max, now, &mut writes);
+        let clean = !std::mem::replace(&mut connection.dirty, true);
+        if clean {
+            self.dirty.push(key);
+        }
+        self.counts.writes.add(writes);
+        if pushed.is_err() {
+            self.counts.slow_consumers.add(1);
+            self.end(key, Close::Refused(Code::SlowConsumer));
+        }
+    }
+
+    fn flush(&mut self, key: Key) {
+        let now = self.now().moment;
+        let mut writes = 0;
+        let Some(connection) = self.get(key) else {
+            return;
+        };
+        connection.dirty = false;
+        let was_blocked = connection.blocked.is_some();
+        let flushed = connection.flush(now, &mut writes);
+        let is_blocked = connection.blocked.is_some();
+        self.counts.writes.add(writes);
+        if flushed.is_err() {
+            self.lose(key);
+        } else if is_blocked && !was_blocked {
+            self.schedule(key);
+        }
+    }
+
+    /// Flushes and looks after Connections, some at a time. Whether there is more to do.
+    fn work(&mut self) -> bool {
+        for _ in 0..FLUSHES_PER_TURN {
+            if let Some(key) = self.dirty.pop() {
+                self.flush(key);
+            } else if let Some(key) = self.due.pop() {
+                self.look(key);
+            } else {
+                self.settle();
+                return false;
+            }
+        }
+        true
+    }
+
+    // Time.
+
+    fn turn_wheel(&mut self) {
+        let now = self.now().moment;
+        let behind = self.wheel.turn(now, &mut self.due);
+        if behind > STOPPED_SLOTS {
+            // The node itself stood still: nobody is silent because of that.
+            for (_, connection) in &mut self.connections {
+                connection.heard = now;
+                connection.pinged = None;
+                connection.blocked = connection.blocked.map(|_| now);
+            }
+        }
+        self.release();
+    }
+
+    /// Looks at a Connection whose slot has come.
+    fn look(&mut self, key: Key) {
+        let now = self.now().moment;
+        if self
+            .get(key)
+            .is_some_and(|one| one.session.deadline().is_some_and(|at| at <= now))
+        {
+            self.handle(key, Input::Clock);
+        }
+        let write_timeout = millis(self.world.config.write_timeout);
+        let Some(connection) = self.get(key) else {
+            return;
+        };
+        if let Some(goodbye) = connection.goodbye {
+            if goodbye.until <= now {
+                return self.remove(key);
+            }
+        } else if connection
+            .blocked
+            .is_some_and(|since| now.0 - since.0 >= write_timeout)
+        {
+            self.counts.slow_consumers.add(1);
+            self.end(key, Close::Refused(Code::SlowConsumer));
+            return self.remove(key);
+        } else {
+            self.beat(key, now);
+        }
+        self.flush(key);
+        self.schedule(key);
+    }
+
+    /// Pings who has been silent, and gives up who stays so.
+    fn beat(&mut self, key: Key, now: Moment) {
+        let (after, timeout) = self.heartbeat();
+        let Some(connection) = self.get(key) else {
+            return;
+        };
+        match (connection.pinged, connection.heartbeat) {
+            (Some(at), _) if now.0 >= at.0 + timeout => {
+                self.counts.no_pongs.add(1);
+                self.end(key, Close::Refused(Code::NoPong));
+            }
+            (Some(_), _) => {}
+            (None, heartbeat) if now.0 >= connection.quiet_since().0 + after => {
+                connection.pinged = Some(now);
+                match heartbeat {
+                    Heartbeat::Frame => self.send(key, socket::ping()),
+                    Heartbeat::Message => self.send_text(key, &json::push(&Push::Ping)),
+                }
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn heartbeat(&self) -> (u64, u64) {
+        (
+            millis(self.world.config.ping_after),
+            millis(self.world.config.pong_timeout),
+        )
+    }
+
+    /// Puts a Connection where the wheel will look at it in time.
+    fn schedule(&mut self, key: Key) {
+        let (after, timeout) = self.heartbeat();
+        let write_timeout = millis(self.world.config.write_timeout);
+        let Some(connection) = self.get(key) else {
+            return;
+        };
+        let mut at = match (connection.goodbye, connection.pinged) {
+            (Some(goodbye), _) => goodbye.until,
+            (None, Some(pinged)) => Moment(pinged.0 + timeout),
+            (None, None) => Moment(connection.quiet_since().0 + after),
+        };
+        if let Some(deadline) = connection.session.deadline() {
+            at = at.min(deadline);
+        }
+        if let Some(blocked) = connection.blocked {
+            at = at.min(Moment(blocked.0 + write_timeout));
+        }
+        let waits_in = connection.slot;
+        let slot = self.wheel.slot(at);
+        if self.wheel.has_passed(waits_in) || slot < waits_in {
+            if let Some(connection) = self.get(key) {
+                connection.slot = slot;
+            }
+            self.wheel.put(slot, key);
+        }
+    }
+
+    // Leaving.
+
+    /// The one exit: out of the table, a goodbye if the peer can hear it, one line, one count.
+    fn end(&mut self, key: Key, close: Close) {
+        let now = self.now().moment;
+        let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
+            return;
+        };
+        let mut outputs = Vec::new();
+        let user: Option<Box<str>> = connection.session.user().map(Into::into);
+        let lasted_ms = now.0 - connection.opened.0;
+        connection.session.end(&mut outputs);
+        connection.unread = BytesMut::new();
+        connection.goodbye = Some(Goodbye {
+            until: Moment(now.0 + GOODBYE_MS),
+            shut: false,
+        });
+        connection.outbox.drop_unsent();
+        if let Some(status) = close.status() {
+            let goodbye = Rc::new(socket::close(status, close.reason()));
+            let _ = connection.outbox.push(&goodbye, usize::MAX);
+        }
+        for output in outputs {
+            self.carry_out(key, output);
+        }
+        info!(
+            connection.id = %self.name(key),
+            connection.user = user.as_deref().map(cut),
+            connection.lasted_ms = lasted_ms,
+            close.code = close.text(),
+            close.status = close.status(),
+            "Connection ended"
+        );
+        if close.status().is_none() {
+            return self.remove(key);
+        }
+        self.flush(key);
+        self.schedule(key);
+        // Its task shuts our side once the goodbye is out.
+        if let Some(waker) = self.get(key).and_then(|one| one.waker.as_ref()) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The socket broke while writing.
+    fn lose(&mut self, key: Key) {
+        self.end(key, Close::Lost);
+        self.remove(key);
+    }
+
+    /// Something in the Connection's own code panicked; if it does so again, there is no goodbye.
+    fn panicked(&mut self, key: Key) {
+        if self.get(key).is_some_and(|one| one.goodbye.is_none()) {
+            self.end(key, Close::Refused(Code::Internal));
+        } else {
+            self.remove(key);
+        }
+        self.settle();
+    }
+
+    /// After the goodbye: shuts our side, and throws away what comes until the peer shuts its own.
+    fn poll_goodbye(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(connection) = self.get(key) else {
+            return Poll::Ready(());
+        };
+        let Some(goodbye) = &mut connection.goodbye else {
+            return Poll::Pending;
+        };
+        if !connection.outbox.is_empty() {
+            return Poll::Pending;
+        }
+        if !std::mem::replace(&mut goodbye.shut, true) {
+            connection.shut(Shutdown::Write);
+        }
+        let mut thrown_away = [0; 1_024];
+        for _ in 0..READS_PER_TURN {
+            match connection.socket.poll_read_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => break,
+                Poll::Ready(Ok(())) => {}
+            }
+            match connection.socket.try_read(&mut thrown_away) {
+                Ok(1..) => {}
+                Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        self.remove(key);
+        Poll::Ready(())
+    }
+
+    /// Frees what a Connection that has ended still holds.
+    fn remove(&mut self, key: Key) {
+        if self.get(key).is_none() {
+            return;
+        }
+        let connection = self.connections.remove(key.index as usize);
+        connection.shut(Shutdown::Both);
+        if let Some(waker) = connection.waker {
+            // Its task finds it gone, and ends.
+            waker.wake();
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        let keys: Vec<Key> = self
+            .connections
+            .iter()
+            .filter_map(|(index, one)| {
+                Some(Key {
+                    index: u32::try_from(index).ok()?,
+                    serial: one.serial,
+                })
+            })
+            .collect();
+        match order {
+            Order::Cut(name) => {
+                for key in keys {
+                    if *self.name(key) == *name {
+                        self.end(key, Close::Cut);
+                    }
+                }
+            }
+            Order::Drain => {
+                for key in keys {
+                    // Told times are spread, so that not all come back at once.
+                    let spread = u64::from(key.serial.wrapping_mul(0x9e37_79b1)) % RETURN_SPREAD_MS;
+                    self.end(key, Close::Later(Code::Draining, spread));
+                }
+            }
+        }
+    }
+
+    /// Writes the gauges.
+    fn settle(&self) {
+        self.counts.connections.set(self.connections.len());
+        self.counts.subscriptions.set(self.table.subscriptions());
+        self.counts.patterns.set(self.table.patterns());
+    }
+}
+
+fn overloaded() -> Error {
+    Error::new(Code::Overloaded, AttachError::Overloaded.to_string())
+}
+
+/// Unique over nodes and restarts, by the prefix, and on the node, by the rest.
+fn connection_name(prefix: &str, shard: ShardId, key: Key) -> Box<str> {
+    format!("{prefix}-{:x}-{:x}", shard.0, key.pack()).into()
+}
+
+/// A client's string, as long as a log should hold it.
+fn cut(text: &str) -> &str {
+    text.char_indices()
+        .nth(128)
+        .map_or(text, |(at, _)| text.get(..at).unwrap_or(text))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
