@@ -1,5 +1,60 @@
-//! map
-#![allow(missing_docs)]
+//! Tidegate: a horizontally scalable pub/sub gateway between browsers and NATS.
+//!
+//! This page is the map. Each module opens by saying what it is and what it may not know.
+//!
+//! # Nouns
+//!
+//! A *Publication* is one message on one *Topic*; the first segment of a Topic is its *Namespace*. A
+//! *Pattern* selects Topics. A client has a *Connection* with a *Session* (the conversation, pure) and
+//! an *Outbox* (what waits to be written), and lives on one *Shard* (a thread) for life. It asks by
+//! *Commands* and hears *Replies* and *Pushes*. A *Subscription* is its interest in one Pattern, fed by
+//! a *Feed*, the node's single upstream subscription for it. Feeds and publishers meet at the *Bus*.
+//! What a client may do is said by the *Grants* in the *Claims* of its *Token*. A Connection ends by one
+//! *Close*. A *Node* is all of this, assembled.
+//!
+//! # Floors
+//!
+//! A module imports from lower floors alone; a test (`tests/tidy.rs`) keeps it so.
+//!
+//! ```text
+//!  5  cli, node, config, telemetry        assemble; may see everything
+//!  4  http                                actix-web and actix-ws live only here
+//!  3  shard                               sockets and threads; no JSON
+//!  2  session, feed, publisher            session is pure; feed is generic over the Bus
+//!  1  bus, auth                           doors, which never see each other
+//!  0  topic, namespace, publication, protocol    plain values and functions
+//! ```
+//!
+//! # Laws
+//!
+//! 1. A Shard is one thread, and what is in it belongs to it: no locks, no atomics.
+//! 2. One road: every Publication goes through the Bus, also within a node.
+//! 3. Encode once: a Frame that goes to many holds nothing of one Connection.
+//! 4. Never a silent hole: whoever drops or loses says so, until the client is told.
+//! 5. Everything is bounded, and each bound has a name.
+//!
+//! # Walks
+//!
+//! A message, published over HTTP and read in a browser:
+//!
+//! ```text
+//!  http/publish ─▶ auth ─▶ publisher ─▶ bus ─▶ feed ─▶ shard ─▶ socket
+//!    (parse)     (Claims)  (Grant, id)       (Envelope) (table, Outbox)
+//! ```
+//!
+//! A subscribe:
+//!
+//! ```text
+//!  socket ─▶ shard ─▶ session ─▶ shard ─▶ feed ─▶ bus
+//!           (frame)  (Grant)   (attach)    │
+//!  socket ◀─ shard ◀─ session ◀────────────┘  through the Shard's inbox: what stands behind
+//!         (subscribed)  (join)                the answer is for it, what stands before is not
+//! ```
+//!
+//! A death: client gone, no pong, Token expired, Outbox full, bad frames, node going. Each is one
+//! `Close`, and there is one exit, `shard::Shard::end`: out of the table, a close frame if the peer can
+//! hear it, the socket shut, Feeds let go, one log line.
+
 pub mod auth;
 pub mod bus;
 pub mod cli;

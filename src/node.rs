@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_server::ServerHandle;
-use actix_web::web::Data;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -27,7 +26,7 @@ use crate::auth::Auth;
 use crate::bus;
 use crate::config::{self, Config};
 use crate::feed::{self, Feeds, ShardId};
-use crate::http::{self, State, dev, listener};
+use crate::http::{self, Data, State, dev, listener};
 use crate::namespace::Namespaces;
 use crate::protocol::frame;
 use crate::publication::Timestamp;
@@ -61,7 +60,7 @@ pub struct Node {
 ///
 /// # Errors
 /// A port could not be bound; the words name the setting.
-pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> io::Result<Node> {
+pub fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> io::Result<Node> {
     let client = bind("listen", config.listen)?;
     let management = bind("management", config.management)?;
     let (client_address, management_address) = (client.local_addr()?, management.local_addr()?);
@@ -138,7 +137,6 @@ impl Node {
     }
 
     /// What the Shards count, now and whenever it is called.
-    #[must_use]
     pub fn counted(&self) -> impl Fn() -> Snapshot + Send + 'static {
         let state = self.state.clone();
         move || state.counted()

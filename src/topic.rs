@@ -29,6 +29,10 @@ pub struct Topic(Arc<str>);
 pub struct Pattern(Arc<str>);
 
 /// Why a text is no Topic or Pattern.
+#[expect(
+    clippy::module_name_repetitions,
+    reason = "an error is met far from its module"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     /// Nothing at all.

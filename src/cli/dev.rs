@@ -70,7 +70,7 @@ pub(super) fn run(listen: Option<SocketAddr>, force: bool) -> Result<ExitCode, F
         .map_err(Failure::failed)?;
     runtime.block_on(async {
         let auth = Arc::new(auth);
-        let node = start(config, &auth, &info).await?;
+        let node = start(config, &auth, &info)?;
         welcome(&node, &info);
         let mut tasks = tokio::task::JoinSet::new();
         if let Some(claims) = auth.anonymous() {
@@ -92,12 +92,12 @@ fn settings(listen: Option<SocketAddr>) -> Config {
 }
 
 /// A taken management port gives way to a free one; the clients' port was asked for.
-async fn start(mut config: Config, auth: &Arc<Auth>, info: &Info) -> Result<Node, Failure> {
+fn start(mut config: Config, auth: &Arc<Auth>, info: &Info) -> Result<Node, Failure> {
     let taken = std::net::TcpListener::bind(config.management).is_err();
     if taken {
         config.management.set_port(0);
     }
-    let node = node::start(config, Arc::clone(auth), Some(info.clone())).await;
+    let node = node::start(config, Arc::clone(auth), Some(info.clone()));
     node.map_err(|fault| Failure::new(Exit::Usage, fault))
 }
 

@@ -35,7 +35,7 @@ pub(super) fn routes(routes: &mut ServiceConfig) {
         .service(
             web::resource("/dev/cut")
                 .route(web::post().to(cut))
-                .default_service(web::to(|| problem::method_not_allowed("POST"))),
+                .default_service(web::to(async || problem::method_not_allowed("POST"))),
         );
 }
 

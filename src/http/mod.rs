@@ -22,7 +22,8 @@ use std::time::Duration;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{DefaultHeaders, from_fn};
-use actix_web::web::{self, Data, ServiceConfig};
+pub use actix_web::web::Data;
+use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, Error};
 use tokio::sync::mpsc;
 
@@ -114,22 +115,22 @@ fn client_routes(routes: &mut ServiceConfig, state: &State) {
         .service(
             web::resource("/v1/connect")
                 .route(web::get().to(websocket::connect))
-                .default_service(web::to(|| problem::method_not_allowed("GET"))),
+                .default_service(web::to(async || problem::method_not_allowed("GET"))),
         )
         .service(
             web::resource("/v1/topics/{topic}/messages")
                 .route(web::post().to(publish::one))
-                .default_service(web::to(|| problem::method_not_allowed("POST"))),
+                .default_service(web::to(async || problem::method_not_allowed("POST"))),
         )
         .service(
             web::resource("/v1/topics/{topic}")
                 .route(web::delete().to(publish::tombstone))
-                .default_service(web::to(|| problem::method_not_allowed("DELETE"))),
+                .default_service(web::to(async || problem::method_not_allowed("DELETE"))),
         )
         .service(
             web::resource("/v1/publish")
                 .route(web::post().to(publish::batch))
-                .default_service(web::to(|| problem::method_not_allowed("POST"))),
+                .default_service(web::to(async || problem::method_not_allowed("POST"))),
         )
         .default_service(web::to(problem::not_found));
     if state.dev.is_some() {

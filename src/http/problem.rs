@@ -16,26 +16,29 @@ const RETRY_AFTER_MS: u64 = 1_000;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(super) struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     error: Error,
     status: StatusCode,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
-    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Error::new(code, detail).into()
     }
 
     /// The same under another status than that of the table.
-    pub(crate) fn status(mut self, status: StatusCode) -> Self {
-        self.status = status;
+    pub(super) fn status(mut self, status: StatusCode) -> Self {
+        self.0.status = status;
         self
     }
 
     /// The same with one more header.
-    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.header = Some((name, value));
         self
     }
 }
@@ -47,11 +50,12 @@ impl From<Error> for Problem {
             .row()
             .status
             .and_then(|status| StatusCode::from_u16(status).ok());
-        Self {
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self(Box::new(Parts {
             error,
-            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            status,
             header: None,
-        }
+        }))
     }
 }
 
@@ -63,13 +67,13 @@ impl From<PublishError> for Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.error.message)
+        out.write_str(&self.0.error.message)
     }
 }
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -84,26 +88,31 @@ impl ResponseError for Problem {
             #[serde(skip_serializing_if = "Option::is_none")]
             retry_after_ms: Option<u64>,
         }
-        let told = matches!(self.status.as_u16(), 429 | 503).then_some(RETRY_AFTER_MS);
-        let retry_after_ms = self.error.retry_after_ms.or(told);
-        let mut response = HttpResponse::build(self.status);
+        let Parts {
+            error,
+            status,
+            header,
+        } = &*self.0;
+        let told = matches!(status.as_u16(), 429 | 503).then_some(RETRY_AFTER_MS);
+        let retry_after_ms = error.retry_after_ms.or(told);
+        let mut response = HttpResponse::build(*status);
         if let Some(ms) = retry_after_ms {
             response.insert_header((header::RETRY_AFTER, ms.div_ceil(1_000).max(1).to_string()));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if *status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
-        if let Some((name, value)) = &self.header {
+        if let Some((name, value)) = header {
             response.insert_header((name.clone(), value.clone()));
         }
-        let code = self.error.code.text();
+        let code = error.code.text();
         let body = Body {
             r#type: format!("urn:tidegate:error:{code}"),
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.error.message,
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: &error.message,
             code,
-            retryable: self.error.retryable(),
+            retryable: error.retryable(),
             retry_after_ms,
         };
         let body = serde_json::to_string(&body).unwrap_or_default();
@@ -118,7 +127,7 @@ pub(super) async fn not_found(request: HttpRequest) -> Problem {
 }
 
 /// There is, but not with this method.
-pub(super) async fn method_not_allowed(allowed: &'static str) -> Problem {
+pub(super) fn method_not_allowed(allowed: &'static str) -> Problem {
     Problem::new(Code::NotFound, format!("this route takes {allowed}"))
         .status(StatusCode::METHOD_NOT_ALLOWED)
         .header(header::ALLOW, HeaderValue::from_static(allowed))

@@ -26,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -496,7 +496,7 @@ impl Shard {
                     self.release();
                 }
             }
-            Output::Publish(claims, draft) => self.publish(key, claims, draft),
+            Output::Publish(claims, draft) => return self.publish(key, claims, draft),
             Output::Heartbeat(heartbeat) => {
                 if let Some(connection) = self.get(key) {
                     connection.heartbeat = heartbeat;
@@ -548,19 +548,27 @@ impl Shard {
         }
     }
 
-    fn publish(&mut self, key: Key, claims: Arc<Claims>, draft: Draft) {
-        let (publisher, me, name) = (
-            Arc::clone(&self.world.publisher),
-            self.me.clone(),
-            self.name(key),
-        );
-        self.tasks.spawn_local(async move {
+    /// Publishes. What the Bus answers at once is answered at once; else a task waits for it.
+    fn publish(&mut self, key: Key, claims: Arc<Claims>, draft: Draft) -> Option<Input> {
+        let (publisher, name) = (Arc::clone(&self.world.publisher), self.name(key));
+        let mut publishing = Box::pin(async move {
             let outcome = publisher.publish(&claims, Some(&name), draft).await;
+            Input::Published(outcome.map_err(|fault| fault.wire()))
+        });
+        let at_once = publishing
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(answer) = at_once {
+            return Some(answer);
+        }
+        let me = self.me.clone();
+        self.tasks.spawn_local(async move {
+            let answer = publishing.await;
             if let Some(shard) = me.upgrade() {
-                let outcome = outcome.map_err(|fault| fault.wire());
-                shard.borrow_mut().answer(key, Input::Published(outcome));
+                shard.borrow_mut().answer(key, answer);
             }
         });
+        None
     }
 
     fn answer(&mut self, key: Key, input: Input) {

@@ -1,1 +1,9 @@
-fn main() {}
+//! Over the wire, against real parts: the real binary, real sockets, real processes.
+//!
+//! One binary, so that it links once. A test tells its story in a few lines; how a gateway is started
+//! and how a browser speaks stands in [`harness`]. Traffic goes to 127.0.0.0/8 alone, every wait has a
+//! deadline, and what a test started ends with it.
+
+mod harness;
+
+mod delivery;

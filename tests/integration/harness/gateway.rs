@@ -1,0 +1,320 @@
+//! A gateway as a real process, on free ports of this machine, that ends with the test.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+use tempfile::TempDir;
+use tidegate::auth::{Algorithm, NewToken};
+use tidegate::node::wall_clock;
+
+use super::{Browser, until};
+
+/// What the tests' Tokens are signed with.
+pub const SECRET: &[u8] = b"a secret of the tests, 32 bytes or more";
+
+/// The parts of a configuration that tests change; YAML.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Below `auth.anonymous`.
+    pub anonymous: Grants,
+    /// Lines below `limits:`, such as `ping_after: 1s`.
+    pub limits: Vec<String>,
+    /// Lines below `auth:`, in place of the tests' issuer.
+    pub auth: Option<Vec<String>>,
+    /// Lines at the top.
+    pub top: Vec<String>,
+    /// How many Shards.
+    pub shards: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            anonymous: Grants::default(),
+            limits: Vec::new(),
+            auth: None,
+            top: Vec::new(),
+            shards: 2,
+        }
+    }
+}
+
+impl Settings {
+    /// Everything below `open.` is open to everybody.
+    pub fn open() -> Self {
+        Self {
+            anonymous: Grants::all(&["open.>"]),
+            ..Self::default()
+        }
+    }
+
+    /// One more line below `limits:`.
+    pub fn limit(mut self, line: &str) -> Self {
+        self.limits.push(line.to_owned());
+        self
+    }
+
+    /// One more line at the top.
+    pub fn line(mut self, line: &str) -> Self {
+        self.top.push(line.to_owned());
+        self
+    }
+}
+
+/// What somebody may do.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Patterns.
+    pub subscribe: Vec<String>,
+    /// Patterns.
+    pub publish: Vec<String>,
+}
+
+impl Grants {
+    /// Both verbs on these Patterns.
+    pub fn all(patterns: &[&str]) -> Self {
+        let patterns: Vec<String> = patterns.iter().map(|one| (*one).to_owned()).collect();
+        Self {
+            subscribe: patterns.clone(),
+            publish: patterns,
+        }
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    process: Child,
+    /// Where clients connect.
+    pub client: SocketAddr,
+    /// Where health is asked for.
+    pub management: SocketAddr,
+    /// The folder of its files.
+    pub folder: TempDir,
+    http: Client,
+}
+
+impl Gateway {
+    /// Starts one, and waits until it is ready.
+    pub async fn start(settings: Settings) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (client, management) = (free_address(), free_address());
+        let file = folder.path().join("tidegate.yaml");
+        fs::write(folder.path().join("secret"), SECRET).expect("the secret is written");
+        fs::write(&file, yaml(&settings, &folder, client, management)).expect("it is written");
+        let log = fs::File::create(folder.path().join("log")).expect("a log");
+        let process = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .arg("serve")
+            .arg("--config")
+            .arg(&file)
+            .env_remove("TIDEGATE_CONFIG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the gateway starts");
+        // Connections are not kept: tests count the gateway's descriptors.
+        let http = Client::builder()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(20))
+            .build()
+            .expect("a client");
+        let gateway = Self {
+            process,
+            client,
+            management,
+            folder,
+            http,
+        };
+        until("the gateway is ready", Duration::from_secs(20), || async {
+            gateway
+                .health("ready")
+                .await
+                .is_some_and(|health| health["ok"] == true)
+        })
+        .await;
+        gateway
+    }
+
+    /// A Token for this user, good for an hour.
+    pub fn token(sub: &str, grants: &Grants) -> String {
+        let token = NewToken {
+            subject: sub.to_owned(),
+            subscribe: grants.subscribe.clone(),
+            publish: grants.publish.clone(),
+            history: Vec::new(),
+            life: Duration::from_secs(3_600),
+            issuer: None,
+            audience: None,
+            algorithm: Algorithm::HS256,
+        };
+        token.sign(SECRET, wall_clock()).expect("a Token")
+    }
+
+    /// A browser's socket, connected; `query` is what stands behind the `?`.
+    pub async fn browser(&self, query: &str) -> Browser {
+        Browser::connect(self.client, query).await
+    }
+
+    /// A request to the client port.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, format!("http://{}{path}", self.client))
+    }
+
+    /// Publishes as an anonymous client.
+    pub async fn publish(&self, topic: &str, payload: impl Into<reqwest::Body>) -> Response {
+        let path = format!("/v1/topics/{topic}/messages");
+        self.request(Method::POST, &path)
+            .body(payload)
+            .send()
+            .await
+            .expect("an answer")
+    }
+
+    /// What `/health/…` says; nothing if nobody answers.
+    pub async fn health(&self, kind: &str) -> Option<Value> {
+        let url = format!("http://{}/health/{kind}", self.management);
+        self.http.get(url).send().await.ok()?.json().await.ok()
+    }
+
+    /// What the Shards count.
+    pub async fn status(&self) -> Value {
+        let url = format!("http://{}/status", self.management);
+        let answer = self.http.get(url).send().await.expect("an answer");
+        answer.json().await.expect("JSON")
+    }
+
+    /// One count of [`status`](Self::status).
+    pub async fn count(&self, name: &str) -> u64 {
+        self.status().await[name].as_u64().expect("a count")
+    }
+
+    /// Waits until a count has this value.
+    pub async fn until_count(&self, name: &str, value: u64, limit: Duration) {
+        until(&format!("{name} is {value}"), limit, || async {
+            self.count(name).await == value
+        })
+        .await;
+    }
+
+    /// Open descriptors of the process.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id()))
+            .expect("/proc")
+            .count()
+    }
+
+    /// Resident memory of the process, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("/proc");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("VmRSS");
+        let kib: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .expect("a number")
+            .parse()
+            .expect("a number");
+        kib * 1_024
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &id])
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits for its end, and gives the number that it ended with.
+    pub async fn ended(&mut self, limit: Duration) -> Option<i32> {
+        let mut status = None;
+        until("the gateway ends", limit, || {
+            status = self.process.try_wait().expect("a process");
+            let ended = status.is_some();
+            async move { ended }
+        })
+        .await;
+        status.and_then(|status| status.code())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nobody to end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("the gateway's log:\n{}", self.log());
+        }
+    }
+}
+
+/// An address that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+fn yaml(
+    settings: &Settings,
+    folder: &TempDir,
+    client: SocketAddr,
+    management: SocketAddr,
+) -> String {
+    let mut out = format!(
+        "listen: {client}\nmanagement: {management}\nshards: {}\n",
+        settings.shards
+    );
+    let default = vec![format!(
+        "issuers: [{{algorithm: HS256, key_file: {:?}}}]",
+        folder.path().join("secret")
+    )];
+    for line in &settings.top {
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = writeln!(out, "auth:");
+    for line in settings.auth.as_ref().unwrap_or(&default) {
+        let _ = writeln!(
+            out,
+            "  {}",
+            line.replace("$FOLDER", &folder.path().display().to_string())
+        );
+    }
+    let Grants { subscribe, publish } = &settings.anonymous;
+    let _ = writeln!(
+        out,
+        "  anonymous: {{subscribe: {subscribe:?}, publish: {publish:?}}}"
+    );
+    if !settings.limits.is_empty() {
+        let _ = writeln!(out, "limits:");
+        for line in &settings.limits {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
+    let _ = writeln!(out, "log: {{format: json, level: debug}}");
+    out
+}

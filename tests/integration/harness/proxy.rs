@@ -1,0 +1,80 @@
+//! A TCP proxy that fails on demand: what lies between a client and its gateway.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// What happens to bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weather {
+    /// They pass.
+    Pass,
+    /// Connections stay open, and nothing passes.
+    BlackHole,
+}
+
+/// A proxy on an address of its own.
+pub struct Proxy {
+    /// Where it listens.
+    pub address: SocketAddr,
+    weather: Arc<watch::Sender<Weather>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    /// Listens, and passes on to `target`.
+    pub async fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let weather = Arc::new(watch::Sender::new(Weather::Pass));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, target, Arc::clone(&weather)));
+        Self {
+            address,
+            weather,
+            _tasks: tasks,
+        }
+    }
+
+    /// Changes what happens to bytes, on every connection.
+    pub fn set(&self, weather: Weather) {
+        self.weather.send_replace(weather);
+    }
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, weather: Arc<watch::Sender<Weather>>) {
+    let mut pumps = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        let Ok(server) = TcpStream::connect(target).await else {
+            continue;
+        };
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        pumps.spawn(pump(from_client, to_server, weather.subscribe()));
+        pumps.spawn(pump(from_server, to_client, weather.subscribe()));
+    }
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut weather: watch::Receiver<Weather>,
+) {
+    let mut bytes = vec![0; 16 * 1_024];
+    loop {
+        let read = from.read(&mut bytes).await.unwrap_or(0);
+        // In a black hole not even the end of a connection arrives.
+        let passes = weather
+            .wait_for(|weather| *weather == Weather::Pass)
+            .await
+            .is_ok();
+        if read == 0 || !passes || to.write_all(&bytes[..read]).await.is_err() {
+            return;
+        }
+    }
+}
