@@ -224,7 +224,8 @@ pub enum Reply {
     Error {
         /// Of the refused Command.
         id: Option<Id>,
-        /// Which of its Topics, where that matters; as the client wrote it.
+        /// Which of its Topics, where that matters: as the client wrote it, cut to the length of a
+        /// legal one, or as the node spells it once it is read.
         topic: Option<Box<str>>,
         /// What is wrong.
         error: Error,
