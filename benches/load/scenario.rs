@@ -1,6 +1,6 @@
-//! The scenarios of `performance.md` 2 that one node in memory can play, each a function that
-//! starts a fresh server and a fresh load client and returns what it measured. It also says what
-//! went wrong: a fast server that drops is not fast. Knows nothing of goals and tables.
+//! The scenarios that one node in memory can play, each a function that starts a fresh server and a
+//! fresh load client and returns what it measured. It also says what went wrong: a fast server that
+//! drops is not fast. Knows nothing of goals and tables.
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};

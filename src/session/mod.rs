@@ -21,7 +21,7 @@ use crate::protocol::frame::{Heartbeat, Limits as TellLimits, Wanted};
 use crate::protocol::json::BadMessage;
 use crate::protocol::{Close, Command, Error, GapReason, Id, Push, Reply};
 use crate::publication::{Draft, Published, Timestamp};
-use crate::topic::Pattern;
+use crate::topic::{BYTES_MAX, Pattern};
 use limits::{Limits, Rate};
 use subscription::{State, Subscriptions};
 
@@ -174,11 +174,8 @@ impl Scene<'_> {
     }
 
     fn refuse(&mut self, id: Option<Id>, topic: Option<&str>, error: Error) {
-        self.reply(Reply::Error {
-            id,
-            topic: topic.map(Into::into),
-            error,
-        });
+        let topic = topic.map(|text| text.chars().take(BYTES_MAX).collect());
+        self.reply(Reply::Error { id, topic, error });
     }
 }
 
