@@ -13,7 +13,7 @@ use crate::{Fallible, clock};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is published.
-pub(crate) struct Message<'a> {
+pub(crate) struct Item<'a> {
     pub(crate) topic: &'a str,
     pub(crate) data: String,
 }
@@ -55,7 +55,7 @@ impl Publisher {
     }
 
     /// Publishes one message and awaits the answer.
-    pub(crate) fn publish(&mut self, message: &Message<'_>) -> Fallible<()> {
+    pub(crate) fn publish(&mut self, message: &Item<'_>) -> Fallible<()> {
         match self.kind {
             Kind::Floor => self.publish_to_floor(std::slice::from_ref(message)),
             Kind::Tidegate => self.post(
@@ -67,7 +67,7 @@ impl Publisher {
     }
 
     /// Publishes a batch as one request and awaits the answer.
-    pub(crate) fn publish_batch(&mut self, messages: &[Message<'_>]) -> Fallible<()> {
+    pub(crate) fn publish_batch(&mut self, messages: &[Item<'_>]) -> Fallible<()> {
         match self.kind {
             Kind::Floor => self.publish_to_floor(messages),
             Kind::Tidegate => {
@@ -101,7 +101,7 @@ impl Publisher {
         }
     }
 
-    fn publish_to_floor(&mut self, messages: &[Message<'_>]) -> Fallible<()> {
+    fn publish_to_floor(&mut self, messages: &[Item<'_>]) -> Fallible<()> {
         let mut bytes = u32::try_from(messages.len())?.to_be_bytes().to_vec();
         for message in messages {
             bytes.extend_from_slice(&u16::try_from(message.topic.len())?.to_be_bytes());

@@ -11,7 +11,7 @@ use crate::clock::{self, Deadline};
 use crate::contender::{self, Contender, Server};
 use crate::fleet::Fleet;
 use crate::measure::{self, Cpu};
-use crate::publisher::{Message, Publisher, payload};
+use crate::publisher::{Item, Publisher, payload};
 use crate::{Fallible, table::Metric};
 
 /// Above this share of a core the load client is what is measured, and the run is void.
@@ -227,8 +227,8 @@ impl Stage {
 
     /// Publishes `count` messages to the one Topic as one request.
     fn publish_batch(&mut self, count: u64, bytes: usize) -> Fallible<()> {
-        let messages: Vec<Message<'_>> = (self.n..self.n + count)
-            .map(|n| Message {
+        let messages: Vec<Item<'_>> = (self.n..self.n + count)
+            .map(|n| Item {
                 topic: TOPIC,
                 data: payload(n, 0, bytes),
             })
@@ -247,7 +247,7 @@ impl Stage {
             let data = payload(self.n, 0, bytes);
             self.n += 1;
             self.expected += self.receivers;
-            self.publisher.publish(&Message { topic: TOPIC, data })?;
+            self.publisher.publish(&Item { topic: TOPIC, data })?;
         }
         clock::sleep_until(at);
         Ok(())
@@ -376,11 +376,11 @@ impl Dashboard {
         for _ in 0..ticks {
             clock::sleep_until(at);
             at += every;
-            let messages: Vec<Message<'_>> = self
+            let messages: Vec<Item<'_>> = self
                 .topics
                 .iter()
                 .enumerate()
-                .map(|(k, topic)| Message {
+                .map(|(k, topic)| Item {
                     topic,
                     data: payload(self.stage.n, k, PAYLOAD_BYTES),
                 })
@@ -451,7 +451,7 @@ fn sparse(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
                     at += every;
                     let n = u64::from(message) / own.len() as u64;
                     let data = payload(n, 0, PAYLOAD_BYTES);
-                    publisher.publish(&Message { topic, data })?;
+                    publisher.publish(&Item { topic, data })?;
                 }
                 Ok(())
             }));
