@@ -32,30 +32,28 @@ pub(super) async fn guard(
     let Some(state) = request.app_data::<Data<State>>().cloned() else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
-    if request.uri().to_string().len() > state.config.url_bytes {
-        return Ok(request.into_response(HttpResponse::new(StatusCode::URI_TOO_LONG)));
-    }
-    if !guarded(request.path()) {
-        return Ok(next.call(request).await?.map_into_boxed_body());
-    }
+    // The path as the routes read it: a `%76` is a `v` to them, too.
+    let guarded = guarded(request.match_info().as_str());
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = if request.extensions().contains::<Upgrading>() || admitted(&request, &state)
-    {
-        if is_preflight(&request) {
-            request.into_response(preflight())
-        } else {
-            next.call(request).await?.map_into_boxed_body()
-        }
-    } else {
+    let admitted = !guarded || admitted(&request, &state);
+    let upgrading = request.extensions().contains::<Upgrading>();
+    let mut response = if request.uri().to_string().len() > state.config.url_bytes {
+        request.into_response(HttpResponse::new(StatusCode::URI_TOO_LONG))
+    } else if !admitted && !upgrading {
         let problem = Problem::new(Code::Origin, "this page's Origin is not allowed here");
-        return Ok(request.into_response(problem.error_response()));
+        request.into_response(problem.error_response())
+    } else if guarded && is_preflight(&request) {
+        request.into_response(preflight())
+    } else {
+        next.call(request).await?.map_into_boxed_body()
     };
-    if let Some(origin) = origin {
-        allow(response.headers_mut(), origin);
+    if guarded {
+        let headers = response.headers_mut();
+        if let Some(origin) = origin.filter(|_| admitted) {
+            allow(headers, origin);
+        }
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
-    response
-        .headers_mut()
-        .append(header::VARY, HeaderValue::from_static("Origin"));
     Ok(response)
 }
 

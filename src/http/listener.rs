@@ -8,6 +8,7 @@
 //! LAW: nothing of the request is kept. A header's value is a slice of the read buffer and would pin
 //! all of it for the life of the Connection.
 
+use std::future::ready;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -16,9 +17,11 @@ use std::time::Duration;
 use actix_codec::{Encoder as _, Framed, FramedParts};
 use actix_http::body::{BodySize, BoxBody};
 use actix_http::h1::{self, Message};
-use actix_http::{ConnectionType, HttpService, Request};
+use actix_http::{ConnectionType, HttpService, Protocol, Request};
 use actix_server::{Server, ServerHandle};
-use actix_service::{Service, ServiceFactory as _, fn_factory, fn_service, map_config};
+use actix_service::{
+    Service, ServiceFactory as _, ServiceFactoryExt as _, fn_factory, fn_service, map_config,
+};
 use actix_web::body;
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::{Method, StatusCode, Version};
@@ -26,10 +29,11 @@ use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _};
 use bytes::{Bytes, BytesMut};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use super::patience::Patient;
 use super::problem::Problem;
 use super::{State, app, management};
 use crate::protocol::error::Code;
@@ -45,6 +49,8 @@ const USER_TIMEOUT: Duration = Duration::from_secs(20);
 const BACKLOG: i32 = 4_096;
 /// Time to write a refusal, and for its reader to go.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time for what a request asks for, once it is there: the longest wait for the Bus, and some.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest body of a refusal.
 const REFUSAL_BYTES_MAX: usize = 16 * 1_024;
 /// Plain HTTP requests a worker works on at once; sockets taken over are counted by their Shard.
@@ -59,7 +65,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
-        Some(Protocol::TCP),
+        Some(socket2::Protocol::TCP),
     )?;
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
@@ -87,11 +93,10 @@ pub fn serve(
         .listen("client", client, move || {
             shard::start(&seat);
             let (plain, upgrading) = (state.clone(), state.clone());
-            HttpService::build()
+            let patience = state.config.head_timeout + state.config.body_timeout + ANSWER_TIMEOUT;
+            let http = HttpService::build()
                 .client_request_timeout(state.config.head_timeout)
                 .client_disconnect_timeout(Duration::from_secs(1))
-                .tcp_nodelay(true)
-                .on_connect_ext(|socket: &TcpStream, _| set_options(socket))
                 .upgrade(fn_factory(move || {
                     let app = app(&upgrading);
                     async move {
@@ -104,8 +109,13 @@ pub fn serve(
                         }))
                     }
                 }))
-                .finish(map_config(app(&plain), |()| AppConfig::default()))
-                .tcp()
+                .finish(map_config(app(&plain), |()| AppConfig::default()));
+            fn_service(move |socket: TcpStream| {
+                set_options(&socket);
+                let peer = socket.peer_addr().ok();
+                ready(Ok((Patient::new(socket, patience), Protocol::Http1, peer)))
+            })
+            .and_then(http)
         })?
         .listen("management", operator, move || {
             HttpService::build()
@@ -124,6 +134,7 @@ pub fn serve(
 fn set_options(socket: &TcpStream) {
     let socket = SockRef::from(socket);
     // A socket that takes no option is as good as gone, and its first read or write says so.
+    let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
@@ -133,7 +144,7 @@ fn set_options(socket: &TcpStream) {
 async fn upgrade<A, B>(
     app: Rc<A>,
     request: Request,
-    framed: Framed<TcpStream, h1::Codec>,
+    framed: Framed<Patient, h1::Codec>,
 ) -> Result<(), Error>
 where
     A: Service<Request, Response = ServiceResponse<B>, Error = Error>,
@@ -160,10 +171,7 @@ where
 }
 
 /// The socket leaves HTTP.
-fn take_over(
-    mut response: HttpResponse,
-    framed: Framed<TcpStream, h1::Codec>,
-) -> Result<(), Error> {
+fn take_over(mut response: HttpResponse, framed: Framed<Patient, h1::Codec>) -> Result<(), Error> {
     let handshake = response
         .extensions_mut()
         .remove::<Handshake>()
@@ -179,7 +187,7 @@ fn take_over(
     let head = response.drop_body().into();
     codec.encode(Message::Item((head, BodySize::Stream)), &mut write_buf)?;
     shard::adopt(Takeover {
-        socket: io,
+        socket: io.into_socket(),
         head: Bytes::copy_from_slice(&write_buf),
         read: BytesMut::from(&read_buf[..]),
         handshake,
@@ -190,14 +198,15 @@ fn take_over(
 /// Writes an answer that is no upgrade, and ends the socket.
 async fn refuse(
     mut response: HttpResponse<BoxBody>,
-    framed: Framed<TcpStream, h1::Codec>,
+    framed: Framed<Patient, h1::Codec>,
 ) -> Result<(), Error> {
     let FramedParts {
-        mut io,
+        io,
         mut codec,
         mut write_buf,
         ..
     } = framed.into_parts();
+    let mut io = io.into_socket();
     response
         .head_mut()
         .set_connection_type(ConnectionType::Close);

@@ -10,6 +10,7 @@ mod credentials;
 pub mod dev;
 mod health;
 pub mod listener;
+mod patience;
 mod problem;
 mod publish;
 mod query;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::{Deserializer, Visitor};
+use serde::{Deserialize, Serialize, forward_to_deserialize_any};
 use serde_json::value::RawValue;
 
 use super::State;
@@ -132,11 +133,6 @@ struct Item<'a> {
 
 impl<'a> Batch<'a> {
     fn read(bytes: &'a [u8], items_max: usize) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        #[serde(bound(deserialize = "'de: 'a"))]
-        struct Messages<'a> {
-            messages: Vec<Item<'a>>,
-        }
         let text = std::str::from_utf8(bytes)
             .map_err(|_| Problem::new(Code::BadMessage, "the batch is not UTF-8"))?;
         let batch = match serde_json::from_str::<Messages<'_>>(text) {
@@ -226,20 +222,42 @@ impl Item<'_> {
     }
 }
 
+/// `{"messages": […]}`.
+struct Messages<'a> {
+    messages: Vec<Item<'a>>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Messages<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(bound(deserialize = "'de: 'a"))]
+        struct Fields<'a> {
+            messages: Vec<Item<'a>>,
+        }
+        let Fields { messages } = Fields::deserialize(Object(from))?;
+        Ok(Self { messages })
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(bound(deserialize = "'de: 'a"))]
         struct Fields<'a> {
+            #[serde(default, deserialize_with = "present")]
             topic: Option<String>,
+            #[serde(default, deserialize_with = "present")]
             topics: Option<Vec<String>>,
-            #[serde(default, borrow, deserialize_with = "raw")]
+            #[serde(default, borrow, deserialize_with = "present")]
             data: Option<&'a RawValue>,
+            #[serde(default, deserialize_with = "present")]
             data_base64: Option<String>,
+            #[serde(default, deserialize_with = "present")]
             deleted: Option<bool>,
+            #[serde(default, deserialize_with = "present")]
             key: Option<String>,
         }
-        let fields = Fields::deserialize(from)?;
+        let fields = Fields::deserialize(Object(from))?;
         let topics = match (fields.topic, fields.topics) {
             (Some(topic), None) => vec![topic],
             (None, Some(topics)) if !topics.is_empty() => topics,
@@ -256,9 +274,26 @@ impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
     }
 }
 
-/// `null` is data, too.
-fn raw<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&'a RawValue>::deserialize(from).map(Some)
+/// A field that, if it is there, must hold a value of its type: `null` is none, but data.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// Reads an object as one: serde would take a list for the fields of a struct in their order.
+struct Object<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
+        ignored_any
+    }
 }
 
 impl From<Published> for Outcome {

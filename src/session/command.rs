@@ -46,7 +46,13 @@ impl Session {
             return self.too_fast(scene, id, after_ms);
         }
         match command {
-            Err(bad) => self.bad_message(scene, bad.id, bad.what),
+            Err(bad) => {
+                let anonymous = scene.config.anonymous.clone();
+                if let (Phase::Opening { .. }, Some(anonymous)) = (&self.phase, anonymous) {
+                    self.connect(scene, anonymous, None);
+                }
+                self.bad_message(scene, bad.id, bad.what);
+            }
             Ok(Command { id, ask }) => match &self.phase {
                 Phase::Opening { .. } => self.first(scene, id, ask),
                 Phase::Open { .. } => self.ask(scene, id, ask),

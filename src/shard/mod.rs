@@ -321,11 +321,11 @@ impl Shard {
     fn adopt(&mut self, takeover: Takeover) {
         let now = self.now();
         self.serial = self.serial.wrapping_add(1);
-        let mut connection = Connection {
+        let connection = Connection {
             serial: self.serial,
             socket: takeover.socket,
             session: Session::new(&self.world.config.session, now),
-            outbox: Outbox::default(),
+            outbox: Outbox::behind(takeover.head),
             reader: Reader::default(),
             unread: BytesMut::new(),
             waker: None,
@@ -339,8 +339,6 @@ impl Shard {
             dirty: false,
             goodbye: None,
         };
-        // An empty Outbox takes any first piece.
-        let _ = connection.outbox.push(&Rc::new(takeover.head), usize::MAX);
         let Ok(index) = u32::try_from(self.connections.insert(Box::new(connection))) else {
             return;
         };
@@ -814,11 +812,15 @@ impl Shard {
             until: Moment(now.0 + GOODBYE_MS),
             shut: false,
         });
-        connection.outbox.drop_unsent();
+        let mut writes = 0;
         if let Some(status) = close.status() {
+            // What the socket takes at once still leaves. If it is broken, so it is for the goodbye.
+            let _ = connection.flush(now, &mut writes);
+            connection.outbox.drop_unsent();
             let goodbye = Rc::new(socket::close(status, close.reason()));
             let _ = connection.outbox.push(&goodbye, usize::MAX);
         }
+        self.counts.writes.add(writes);
         for output in outputs {
             self.carry_out(key, output);
         }

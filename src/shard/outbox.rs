@@ -25,9 +25,21 @@ pub struct Outbox {
     written: usize,
     /// What waits, overhead and what is written of the first piece included.
     bytes: usize,
+    /// The first piece is the handshake's answer: without it nothing else can be understood.
+    head: bool,
 }
 
 impl Outbox {
+    /// One that begins with the handshake's answer.
+    pub fn behind(head: Bytes) -> Self {
+        Self {
+            written: 0,
+            bytes: head.len() + FRAME_OVERHEAD_BYTES,
+            pieces: [Rc::new(head)].into(),
+            head: true,
+        }
+    }
+
     /// Appends a Frame if it fits under the bound. An empty Outbox takes any.
     pub fn push(&mut self, piece: &Piece, bytes_max: usize) -> Result<(), Full> {
         let size = piece.len() + FRAME_OVERHEAD_BYTES;
@@ -77,6 +89,7 @@ impl Outbox {
             self.written = 0;
             self.bytes -= first.len() + FRAME_OVERHEAD_BYTES;
             self.pieces.pop_front();
+            self.head = false;
         }
         assert!(bytes == 0, "no socket takes more than it was given");
         if self.pieces.capacity() > KEEP_FRAMES {
@@ -84,9 +97,10 @@ impl Outbox {
         }
     }
 
-    /// Drops all that has not begun to leave: what follows is a goodbye.
+    /// Drops all that has not begun to leave, but for the handshake's answer: what follows is a
+    /// goodbye.
     pub fn drop_unsent(&mut self) {
-        let begun = if self.written > 0 {
+        let begun = if self.written > 0 || self.head {
             self.pieces.pop_front()
         } else {
             None
@@ -107,6 +121,27 @@ pub struct Full;
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// A goodbye before anything has left still comes behind the handshake's answer, and behind that
+    /// alone.
+    #[test]
+    fn a_goodbye_never_overtakes_the_handshakes_answer() {
+        let mut outbox = Outbox::behind(Bytes::from_static(b"head"));
+        let piece = |text: &'static [u8]| Rc::new(Bytes::from_static(text));
+        outbox.push(&piece(b"unsent"), usize::MAX).unwrap();
+        outbox.drop_unsent();
+        outbox.push(&piece(b"goodbye"), usize::MAX).unwrap();
+        let left: Vec<u8> = outbox.slices().flat_map(|part| part.to_vec()).collect();
+        assert_eq!(left, b"headgoodbye");
+        outbox.advance(5);
+        outbox.drop_unsent();
+        outbox.advance(6);
+        assert!(outbox.is_empty());
+        outbox.push(&piece(b"unsent"), usize::MAX).unwrap();
+        outbox.drop_unsent();
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.bytes(), 0);
+    }
 
     proptest! {
         /// Whatever is pushed and written in whatever steps: the bytes leave in order, the bound

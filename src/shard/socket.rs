@@ -50,6 +50,7 @@ pub enum Incoming {
 #[derive(Debug, Default)]
 pub struct Reader {
     assembly: Option<Box<Assembly>>,
+    /// The second in which the control frames began to be counted.
     window: Moment32,
     controls: u32,
 }
@@ -134,11 +135,12 @@ impl Reader {
             return Err(broken());
         }
         let (length, header_bytes) = match (second & 0x7f, rest) {
+            // A control frame says its length in one byte.
+            (126 | 127, _) if opcode >= 8 => return Err(broken()),
             (126, &[a, b, ..]) => (u64::from(u16::from_be_bytes([a, b])), 8),
             (127, &[a, b, c, d, e, f, g, h, ..]) => {
                 (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 14)
             }
-            (126 | 127, _) if opcode >= 8 => return Err(broken()),
             (126 | 127, _) => return Ok(None),
             (short, _) => (u64::from(short), 6),
         };
@@ -186,9 +188,12 @@ impl Reader {
     }
 
     fn count_control(&mut self, limits: &Limits, now: Moment) -> Result<(), Close> {
-        let window = u32::try_from(now.0 / CONTROL_WINDOW_MS).unwrap_or(u32::MAX);
-        if window != self.window {
-            (self.window, self.controls) = (window, 0);
+        // The window begins with its first frame: a clock's would let twice as many pass around its
+        // stroke.
+        let second = u32::try_from(now.0 / 1_000).unwrap_or(u32::MAX);
+        let over = u64::from(second.saturating_sub(self.window)) * 1_000 >= CONTROL_WINDOW_MS;
+        if over || self.controls == 0 {
+            (self.window, self.controls) = (second, 0);
         }
         self.controls += 1;
         if self.controls > limits.control_frames {
@@ -341,6 +346,7 @@ mod tests {
             (frame(0x83, b"x"), Framing::Protocol),
             (frame(0x09, b""), Framing::Protocol),
             (frame(0x89, &[0; 126]), Framing::Protocol),
+            (vec![0x8a, 0xfe, 0, 1], Framing::Protocol),
             (frame(0x80, b"x"), Framing::Protocol),
             (frame(0x82, b"x"), Framing::Kind),
             (frame(0x81, b"\xff"), Framing::Utf8),
@@ -377,6 +383,26 @@ mod tests {
         assert_eq!(read(&frame(0x89, b"").repeat(3), 100).1, None);
         let close = read(&frame(0x89, b"").repeat(4), 100).1;
         assert_eq!(close.and_then(|close| close.status()), Some(4429));
+    }
+
+    #[test]
+    fn the_ten_seconds_of_control_frames_begin_with_the_first() {
+        let (mut reader, mut bytes) = (Reader::default(), BytesMut::new());
+        let mut ping = |ms| {
+            bytes.extend_from_slice(&frame(0x89, b""));
+            reader.next(&LIMITS, Moment(ms), &mut bytes)
+        };
+        for ms in [9_000, 9_500, 9_900] {
+            assert!(ping(ms).is_ok(), "{ms}");
+        }
+        assert!(ping(20_000).is_ok(), "these are others");
+        for ms in [28_000, 29_000] {
+            assert!(ping(ms).is_ok(), "{ms}");
+        }
+        assert!(
+            ping(29_999).is_err(),
+            "a stroke of the clock is no beginning"
+        );
     }
 
     proptest! {

@@ -1,0 +1,87 @@
+//! A socket that HTTP cannot keep for nothing.
+//!
+//! The HTTP library bounds the time for the first head on a connection and for a kept connection that
+//! is silent. Half of a later head, or a body in chunks that is answered before its end and then never
+//! ends, it would wait for without a bound. So here: to whom nothing was written for as long as a
+//! request and its answer may take, from him nothing more is read, as if he had shut his side.
+
+use std::future::Future as _;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_web::rt::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// A socket as HTTP has it.
+pub(super) struct Patient {
+    socket: TcpStream,
+    patience: Duration,
+    over: Pin<Box<Sleep>>,
+}
+
+impl Patient {
+    pub(super) fn new(socket: TcpStream, patience: Duration) -> Self {
+        Self {
+            socket,
+            patience,
+            over: Box::pin(sleep(patience)),
+        }
+    }
+
+    pub(super) fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
+    fn wrote(&mut self, written: io::Result<usize>) -> Poll<io::Result<usize>> {
+        self.over.as_mut().reset(Instant::now() + self.patience);
+        Poll::Ready(written)
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.over.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes));
+        self.wrote(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, slices));
+        self.wrote(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
