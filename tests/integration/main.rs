@@ -4,6 +4,16 @@
 //! and how a browser speaks stands in [`harness`]. Traffic goes to 127.0.0.0/8 alone, every wait has a
 //! deadline, and what a test started ends with it.
 
+#[cfg(test)]
 mod harness;
 
+#[cfg(test)]
+mod api_keys;
+#[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod delivery;
+#[cfg(test)]
+mod origins;
+#[cfg(test)]
+mod tokens;
