@@ -61,6 +61,11 @@ pub(super) fn run(listen: Option<SocketAddr>, force: bool) -> Result<ExitCode, F
         version: env!("CARGO_PKG_VERSION"),
         token,
         command: command(),
+        reach: if config.listen.ip().is_loopback() {
+            "this machine only"
+        } else {
+            "OPEN TO THE NETWORK"
+        },
     };
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -91,13 +96,16 @@ fn settings(listen: Option<SocketAddr>) -> Config {
     config
 }
 
-/// A taken management port gives way to a free one; the clients' port was asked for.
-fn start(mut config: Config, auth: &Arc<Auth>, info: &Info) -> Result<Node, Failure> {
-    let taken = std::net::TcpListener::bind(config.management).is_err();
-    if taken {
-        config.management.set_port(0);
-    }
-    let node = node::start(config, Arc::clone(auth), Some(info.clone()));
+/// A taken management port gives way to a free one; the clients' port was asked for, and a second try
+/// says so if it is that one.
+fn start(config: Config, auth: &Arc<Auth>, info: &Info) -> Result<Node, Failure> {
+    let mut elsewhere = config.clone();
+    elsewhere.management.set_port(0);
+    let with = |config| node::start(config, Arc::clone(auth), Some(info.clone()));
+    let node = with(config).or_else(|fault| match fault.kind() {
+        io::ErrorKind::AddrInUse => with(elsewhere),
+        _ => Err(fault),
+    });
     node.map_err(|fault| Failure::new(Exit::Usage, fault))
 }
 
@@ -117,11 +125,20 @@ fn token() -> NewToken {
 
 /// How this program can be started again, for lines to copy.
 fn command() -> String {
-    let called = std::env::args().next().unwrap_or_default();
-    if called.contains('/') {
-        called
+    let called = std::env::args_os().next().unwrap_or_default();
+    match called.to_str() {
+        Some(path) if path.contains('/') => quoted(path),
+        _ => "tidegate".to_owned(),
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let plain = |sign: char| sign.is_ascii_alphanumeric() || "/._-+".contains(sign);
+    if path.chars().all(plain) {
+        path.to_owned()
     } else {
-        "tidegate".to_owned()
+        format!("'{}'", path.replace('\'', r"'\''"))
     }
 }
 
@@ -138,12 +155,12 @@ fn welcome(node: &Node, info: &Info) {
         }
         address => address.to_string(),
     };
-    let reach = if node.client.ip().is_loopback() {
-        "this machine only"
-    } else {
-        "OPEN TO THE NETWORK"
-    };
-    let (version, command, token) = (info.version, &info.command, &info.token);
+    let Info {
+        version,
+        token,
+        command,
+        reach,
+    } = info;
     let management = node.management;
     let url = if host == "localhost:8080" {
         String::new()

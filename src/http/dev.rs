@@ -23,6 +23,8 @@ pub struct Info {
     pub token: String,
     /// How this program was started, for lines to copy.
     pub command: String,
+    /// Who can reach it, in words.
+    pub reach: &'static str,
 }
 
 pub(super) fn routes(routes: &mut ServiceConfig) {

@@ -495,6 +495,7 @@ fn bad_commands_are_answered_one_by_one() {
             let text: Value = serde_json::from_slice(&payload).unwrap_or_default();
             match first {
                 0x88 => break assert_eq!(payload[..2], 4_400_u16.to_be_bytes()),
+                _ if text["type"] == "connected" => {}
                 _ => {
                     errors += 1;
                     assert_eq!(

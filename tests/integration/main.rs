@@ -10,10 +10,22 @@ mod harness;
 #[cfg(test)]
 mod api_keys;
 #[cfg(test)]
+mod bodies;
+#[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod delivery;
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
+mod handshakes;
 #[cfg(test)]
 mod origins;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod topics;
+#[cfg(test)]
+mod unharmed;

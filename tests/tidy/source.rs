@@ -39,7 +39,7 @@ pub(crate) struct Source {
     pub(crate) functions: Vec<(String, usize, usize)>, // with first line and length
     pub(crate) codes: Vec<Word>, // strings in snake case, outside of attributes and tests
     pub(crate) variants: Vec<(String, bool, Word)>, // of which enum, whether serde makes the word
-    pub(crate) settings: Vec<Word>, // the keys of each struct `Config`
+    pub(crate) settings: Vec<Word>, // the keys of what is read from the configuration
     pub(crate) test_modules: Vec<Vec<String>>, // other files, by `#[cfg(test)] mod name;`
     pub(crate) code_from: Option<usize>, // the first line that is neither documents nor `mod`
     aliases: HashMap<String, Vec<String>>, // what a `use` or `mod` makes a word mean
@@ -239,7 +239,10 @@ impl<'tree> Visit<'tree> for Source {
     }
 
     fn visit_item_struct(&mut self, item: &'tree syn::ItemStruct) {
-        for field in item.fields.iter().filter(|_| item.ident == "Config") {
+        // What rooms hand to each other is no setting, whatever it is called.
+        let named = item.ident.to_string().ends_with("Config") || self.module[0] == "config";
+        let setting = named && derives(&item.attrs, "Deserialize");
+        for field in item.fields.iter().filter(|_| setting) {
             let public = !matches!(field.vis, syn::Visibility::Inherited);
             let hidden =
                 words(&serde(&field.attrs)).any(|word| word == "skip" || word == "flatten");
@@ -311,6 +314,16 @@ fn follow(around: &[Scope]) -> Scope {
 
 fn is_word(text: &str) -> bool {
     text.starts_with(|sign: char| sign.is_alphabetic() || sign == '_')
+}
+
+/// Whether an item derives this trait.
+fn derives(attributes: &[syn::Attribute], name: &str) -> bool {
+    let derived = attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("derive"));
+    derived
+        .filter_map(|attribute| attribute.meta.require_list().ok())
+        .any(|list| words(&list.tokens.to_string()).any(|word| word == name))
 }
 
 /// What all the `#[serde(…)]` of an item say.

@@ -559,10 +559,10 @@ fn the_specification_explains_every_word() {
 /// Rule 6: a reference that promises every setting keeps its word.
 #[test]
 fn the_references_hold_every_setting() {
-    let config = "/// Words.\npub struct Config { pub linger: Duration, pub(crate) ring_bytes: u64, \
+    let config = "/// Words.\n#[derive(Debug, Deserialize)]\npub struct FeedConfig { pub linger: Duration, pub(crate) ring_bytes: u64, \
         own: u8, #[serde(rename = \"max\")] pub most: u8, #[serde(flatten)] pub more: More }";
-    let other =
-        "pub struct Other { pub nothing: u8 }\n#[cfg(test)] mod a { struct Config { pub b: u8 } }";
+    let other = "pub struct Config { pub nothing: u8 }\n#[derive(Deserialize)] pub struct Other { pub a: u8 }\n\
+        #[cfg(test)] mod a { #[derive(Deserialize)] struct Config { pub b: u8 } }";
     let check = |readme: &str, reference: &str| {
         let documents = [("README.md", readme), ("docs/configuration.md", reference)];
         let sources = [("src/feed/mod.rs", config), ("src/shard/mod.rs", other)];
@@ -578,7 +578,7 @@ fn the_references_hold_every_setting() {
             found.len() == 1 && found[0].contains(&format!("the setting `{key}`")),
             "{found:?}"
         );
-        assert!(found[0].starts_with("src/feed/mod.rs:3: "), "{found:?}");
+        assert!(found[0].starts_with("src/feed/mod.rs:4: "), "{found:?}");
     }
     assert_eq!(check(marker, "").len(), 3);
 }

@@ -454,7 +454,8 @@ const charts = {
     read(data) {
       const [deliveries, publications] = [finite(data.deliveries), finite(data.publications)];
       if (deliveries === null || publications === null) return null;
-      const rows = [{ label: "deliveries", style: 0, text: perSecond(deliveries) }, { label: "publications", style: 1, text: perSecond(publications) }];
+      // A Publication counts once for each Feed and Shard that it goes through, so this is no rate of publishing.
+      const rows = [{ label: "deliveries", style: 0, text: perSecond(deliveries) }, { label: "into shards", style: 1, text: perSecond(publications) }];
       const counts = ["connections", "subscriptions"].map((label) => ({ label, text: plain(finite(data[label]) ?? 0) }));
       return { lines: rows, values: [deliveries, publications], rows: [...rows, ...counts] };
     },
@@ -728,7 +729,7 @@ const cut = (text, most) => (text.length > most ? `${text.slice(0, most)} … ($
 // The Connection: chip, log and the cut
 // ---------------------------------------------------------------------------------------------
 
-const info = { version: "", token: null };
+const info = { version: "", token: null, command: "tidegate", reach: "this machine only" };
 let asked401 = 0; // how often in a row the Token was refused
 let stopped = "";
 
@@ -867,7 +868,9 @@ async function call(method, path, body, headers = {}) {
 async function ask() {
   const answer = await call("GET", "/dev/info");
   if (answer.ok && answer.body) Object.assign(info, answer.body);
-  write($("version"), typeof info.version === "string" ? info.version : "");
+  write($("version"), info.version);
+  write($("reach"), `throwaway key, ${info.reach}`);
+  showLines();
 }
 
 async function publish(method) {
@@ -885,8 +888,8 @@ async function publish(method) {
   }
   if (!answer.ok) return refuse(answer.text);
   const { id, stored, duplicate } = answer.body ?? {};
-  const verb = method === "POST" ? "Published" : "Deleted";
-  result(line, "good", `${verb} to ${topic}: id ${id}, ${stored ? "stored" : "not stored (best effort)"}${duplicate ? ", a duplicate" : ""}`);
+  const done = method === "POST" ? `Published to ${topic}` : `Deleted the value of ${topic}`;
+  result(line, "good", `${done}: id ${id}, ${stored ? "stored" : "not stored (best effort)"}${duplicate ? ", a duplicate" : ""}`);
 
   function refuse(text) {
     if (/^(A Topic|invalid_topic)/.test(text)) $("publish-topic").setAttribute("aria-invalid", "true");
@@ -929,8 +932,8 @@ function showLines() {
   const elsewhere = host === "localhost:8080" ? "" : ` --url ${origin}`;
   const lines = [
     ["Publish with curl", `curl -d '{"v":42}' ${origin}/v1/topics/demo.hello/messages`],
-    ["Watch with the command line", `tidegate subscribe 'demo.**'${elsewhere}`],
-    ["Publish with the command line", `tidegate publish demo.hello '{"v":42}'${elsewhere}`],
+    ["Watch with the command line", `${info.command} subscribe 'demo.**'${elsewhere}`],
+    ["Publish with the command line", `${info.command} publish demo.hello '{"v":42}'${elsewhere}`],
     ["Delete the value with curl", `curl -X DELETE ${origin}/v1/topics/demo.hello`],
     ["Watch with a bare WebSocket, in this page’s console", `new WebSocket("${socket}/v1/connect?topic=demo.**").onmessage = (e) => console.log(e.data)`],
   ];
@@ -973,6 +976,5 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readInk);
 readInk();
 describePayload();
 await ask();
-showLines();
 link.dial();
 requestAnimationFrame(draw);
