@@ -90,7 +90,12 @@ impl Feed {
                 outcome = &mut subscribing => break outcome,
                 ask = self.asks.recv() => match ask? {
                     Ask::Attach { shard, ticket, .. } => attaching.push((shard, ticket)),
-                    Ask::Detach { shard, .. } => attaching.retain(|(other, _)| *other != shard),
+                    // Nobody waits there any more, but the Shard counts its attaches under way.
+                    Ask::Detach { shard, .. } => {
+                        for (shard, ticket) in attaching.extract_if(.., |(other, _)| *other == shard) {
+                            self.answer(shard, ticket, Some(SubscribeError::Unavailable));
+                        }
+                    }
                 },
             }
         };
@@ -197,5 +202,64 @@ impl Shard {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::{PublishError, Receipt};
+
+    /// A Bus that never answers.
+    #[derive(Clone)]
+    struct Silent;
+
+    impl Bus for Silent {
+        type Live = Nothing;
+
+        async fn publish(&self, _: Publication) -> Result<Receipt, PublishError> {
+            Err(PublishError::Unavailable)
+        }
+
+        async fn subscribe(&self, _: &Pattern) -> Result<Nothing, SubscribeError> {
+            std::future::pending().await
+        }
+    }
+
+    struct Nothing;
+
+    impl Live for Nothing {
+        async fn next(&mut self) -> Option<Arrival> {
+            None
+        }
+    }
+
+    /// A Shard counts its attaches under way by their answers, so also those that it gives up while
+    /// the Feed opens are answered.
+    #[tokio::test]
+    async fn an_attach_that_is_given_up_is_answered() {
+        let (inbox, mut events) = mpsc::channel(8);
+        let (directory, asks) = mpsc::channel(8);
+        let pattern = Pattern::parse("a").unwrap();
+        let feed = Feed::new(pattern.clone(), asks, vec![inbox]);
+        let mut feeds = tokio::task::JoinSet::new();
+        feeds.spawn(feed.run(Silent));
+        let shard = ShardId(0);
+        let ticket = Ticket {
+            connection: 1,
+            number: 2,
+        };
+        let attach = Ask::Attach {
+            shard,
+            pattern: pattern.clone(),
+            ticket,
+        };
+        directory.send(attach).await.unwrap();
+        directory
+            .send(Ask::Detach { shard, pattern })
+            .await
+            .unwrap();
+        let event = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
+        assert!(matches!(event, Ok(Some(Event::Refused(to, _))) if to == ticket));
     }
 }

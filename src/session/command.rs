@@ -54,7 +54,7 @@ impl Session {
                 self.bad_message(scene, bad.id, bad.what);
             }
             Ok(Command { id, ask }) => match &self.phase {
-                Phase::Opening { .. } => self.first(scene, id, ask),
+                Phase::Opening(_) => self.first(scene, id, ask),
                 Phase::Open { .. } => self.ask(scene, id, ask),
                 Phase::Closed => {}
             },

@@ -142,15 +142,21 @@ pub struct Session {
 }
 
 enum Phase {
-    /// Not `connected` yet. The handshake's Topics wait.
-    Opening {
-        topics: Vec<Wanted>,
-        verifying: Option<Option<Id>>,
-    },
+    /// Not `connected` yet. In a box: an open Session is small.
+    Opening(Box<Opening>),
     Open {
         renewing: Option<Box<Option<Id>>>,
     },
     Closed,
+}
+
+/// What waits for `connected`.
+#[derive(Default)]
+struct Opening {
+    /// Of the handshake.
+    topics: Vec<Wanted>,
+    /// Whether a Token is being checked, and for which Command.
+    verifying: Option<Option<Id>>,
 }
 
 /// Publishes leave one at a time, so that a retry overtakes nothing.
@@ -184,10 +190,7 @@ impl Session {
     #[must_use]
     pub fn new(config: &Config, now: Now) -> Self {
         Self {
-            phase: Phase::Opening {
-                topics: Vec::new(),
-                verifying: None,
-            },
+            phase: Phase::Opening(Box::default()),
             claims: None,
             subscriptions: Subscriptions::default(),
             deadline: Some(now.moment.after(config.auth_timeout)),
@@ -273,10 +276,10 @@ impl Session {
         }
         scene.out.push(Output::Heartbeat(handshake.heartbeat));
         let unasked = !handshake.topics.is_empty();
-        self.phase = Phase::Opening {
+        self.phase = Phase::Opening(Box::new(Opening {
             topics: handshake.topics,
             verifying: None,
-        };
+        }));
         match (handshake.token, &scene.config.anonymous) {
             (Some(token), _) => self.verify(scene, token, None),
             (None, Some(anonymous)) if unasked => {
@@ -290,7 +293,7 @@ impl Session {
     /// Asks for a verdict on a Token, for the `connect` or `token` with this `id`.
     fn verify(&mut self, scene: &mut Scene<'_>, token: Token, id: Option<Id>) {
         match &mut self.phase {
-            Phase::Opening { verifying, .. } => *verifying = Some(id),
+            Phase::Opening(opening) => opening.verifying = Some(id),
             Phase::Open { renewing } => *renewing = Some(Box::new(id)),
             Phase::Closed => return,
         }
@@ -299,7 +302,7 @@ impl Session {
 
     fn verified(&mut self, scene: &mut Scene<'_>, verdict: Result<Arc<Claims>, Code>) {
         let renewed = match &mut self.phase {
-            Phase::Opening { verifying, .. } => match (verifying.take(), verdict) {
+            Phase::Opening(opening) => match (opening.verifying.take(), verdict) {
                 (Some(id), Ok(claims)) => return self.connect(scene, claims, id),
                 (_, Err(code)) => return self.close(scene, Close::Refused(code)),
                 (None, Ok(_)) => return,
@@ -320,9 +323,10 @@ impl Session {
     /// The Connection is open: says so, and begins what the handshake asked for.
     fn connect(&mut self, scene: &mut Scene<'_>, claims: Arc<Claims>, id: Option<Id>) {
         let open = Phase::Open { renewing: None };
-        let Phase::Opening { topics, .. } = std::mem::replace(&mut self.phase, open) else {
+        let Phase::Opening(opening) = std::mem::replace(&mut self.phase, open) else {
             return;
         };
+        let topics = opening.topics;
         let expires_at = claims.expires_at;
         self.take_claims(scene, claims);
         let connected = Reply::Connected {
@@ -412,7 +416,7 @@ impl Session {
             return;
         }
         match self.phase {
-            Phase::Opening { .. } => self.close(scene, Close::Refused(Code::AuthTimeout)),
+            Phase::Opening(_) => self.close(scene, Close::Refused(Code::AuthTimeout)),
             Phase::Open { .. } => self.close(scene, Close::Refused(Code::TokenExpired)),
             Phase::Closed => {}
         }

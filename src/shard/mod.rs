@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
+use smallvec::{SmallVec, smallvec};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
@@ -263,6 +264,23 @@ impl Drop for Fatal {
     }
 }
 
+/// A publish that waits for the Bus. If it panics, nobody would answer its Connection any more.
+struct Waiting {
+    shard: Weak<RefCell<Shard>>,
+    key: Key,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(shard) = self.shard.upgrade()
+            && let Ok(mut shard) = shard.try_borrow_mut()
+        {
+            shard.panicked(self.key);
+        }
+    }
+}
+
 /// The task of one Connection: reads, and goes on writing when the socket takes bytes again.
 struct Drive {
     shard: Rc<RefCell<Shard>>,
@@ -318,7 +336,7 @@ impl Shard {
 
     // Coming.
 
-    fn adopt(&mut self, takeover: Takeover) {
+    fn adopt(&mut self, mut takeover: Takeover) {
         let now = self.now();
         self.serial = self.serial.wrapping_add(1);
         let connection = Connection {
@@ -347,9 +365,14 @@ impl Shard {
             serial: self.serial,
         };
         self.counts.opened.add(1);
-        self.handle(key, Input::Open(takeover.handshake));
-        if !takeover.read.is_empty() {
-            self.read(key, takeover.read, true);
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            self.handle(key, Input::Open(takeover.handshake));
+            if !takeover.read.is_empty() {
+                self.read(key, &mut takeover.read);
+            }
+        }));
+        if begun.is_err() {
+            self.panicked(key);
         }
         self.schedule(key);
         self.settle();
@@ -375,54 +398,61 @@ impl Shard {
     }
 
     fn poll_read(&mut self, key: Key, cx: &mut Context<'_>) {
-        for _ in 0..READS_PER_TURN {
-            let scratch = std::mem::take(&mut self.scratch);
-            let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
-                return;
-            };
-            // What waits for the rest of its frame is read on in place.
-            let shared = connection.unread.is_empty();
-            let mut bytes = scratch;
-            if !shared {
-                bytes = std::mem::take(&mut connection.unread);
-            }
-            bytes.reserve(READ_BYTES);
-            let read = match connection.socket.poll_read_ready(cx) {
-                Poll::Ready(Ok(())) => connection.socket.try_read_buf(&mut bytes),
-                Poll::Ready(Err(fault)) => Err(fault),
-                Poll::Pending => {
-                    self.put_back(key, bytes, shared);
-                    return;
-                }
-            };
-            match read {
-                Ok(1..) => self.read(key, bytes, shared),
-                Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => {
-                    self.put_back(key, bytes, shared);
-                }
-                Ok(0) | Err(_) => return self.end(key, Close::Lost),
-            }
-        }
-        cx.waker().wake_by_ref();
-    }
-
-    /// A buffer that nothing was read into goes back to where it came from.
-    fn put_back(&mut self, key: Key, bytes: BytesMut, shared: bool) {
-        if shared {
-            self.scratch = bytes;
-        } else if let Some(connection) = self.get(key) {
-            connection.unread = bytes;
+        let mut bytes = std::mem::take(&mut self.scratch);
+        let more = (0..READS_PER_TURN).all(|_| self.read_once(key, cx, &mut bytes));
+        self.scratch = bytes;
+        if more {
+            cx.waker().wake_by_ref();
         }
     }
 
-    /// Takes every frame that is there in full, one by one: each may be the last.
-    fn read(&mut self, key: Key, mut bytes: BytesMut, shared: bool) {
+    /// Reads what one call gives. Whether there may be more.
+    fn read_once(&mut self, key: Key, cx: &mut Context<'_>, bytes: &mut BytesMut) -> bool {
+        let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
+            return false;
+        };
+        bytes.clear();
+        bytes.reserve(READ_BYTES);
+        let read = match connection.socket.poll_read_ready(cx) {
+            Poll::Ready(ready) => ready.and_then(|()| connection.socket.try_read_buf(bytes)),
+            Poll::Pending => return false,
+        };
+        match read {
+            Ok(1..) => self.read(key, bytes),
+            Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => self.end(key, Close::Lost),
+        }
+        true
+    }
+
+    /// Takes every frame that is there in full, one by one: each may be the last. What is left of
+    /// `bytes` is copied, so that half a frame costs no more than that.
+    fn read(&mut self, key: Key, bytes: &mut BytesMut) {
         let now = self.now().moment;
         let limits = self.world.config.socket;
+        let Some(connection) = self.get(key) else {
+            return;
+        };
+        let mut unread = std::mem::take(&mut connection.unread);
+        let waited = !unread.is_empty();
+        let bytes = if waited {
+            unread.extend_from_slice(bytes);
+            &mut unread
+        } else {
+            bytes
+        };
+        let all = bytes.len();
         while let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) {
-            let incoming = match connection.reader.next(&limits, now, &mut bytes) {
+            let incoming = match connection.reader.next(&limits, now, bytes) {
                 Ok(Some(incoming)) => incoming,
-                Ok(None) => break,
+                Ok(None) if waited && bytes.len() == all => {
+                    connection.unread = unread;
+                    return;
+                }
+                Ok(None) => {
+                    connection.unread = BytesMut::from(&bytes[..]);
+                    return;
+                }
                 Err(close) => return self.end(key, close),
             };
             connection.heard = now;
@@ -434,23 +464,16 @@ impl Shard {
                 Incoming::Close(status) => self.end(key, Close::ByPeer(status)),
             }
         }
-        if bytes.is_empty() {
-            self.scratch = bytes;
-        } else if let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) {
-            connection.unread = if shared {
-                BytesMut::from(&bytes[..])
-            } else {
-                bytes
-            };
-        }
     }
 
     // What the Session says.
 
     /// Hands something to a Session and carries out what it wants.
     fn handle(&mut self, key: Key, input: Input) {
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
+        // One Input may ask for several things that are answered at once.
+        let mut inputs: SmallVec<[Input; 1]> = smallvec![input];
+        while !inputs.is_empty() {
+            let input = inputs.remove(0);
             let now = self.now();
             let mut outputs = std::mem::take(&mut self.outputs);
             let (config, shard) = (Arc::clone(&self.world.config), self.id);
@@ -461,9 +484,7 @@ impl Shard {
                     .handle(&config.session, &name, now, input, &mut outputs);
             }
             for output in outputs.drain(..) {
-                if let Some(answer) = self.carry_out(key, output) {
-                    next = Some(answer);
-                }
+                inputs.extend(self.carry_out(key, output));
             }
             self.outputs = outputs;
         }
@@ -559,10 +580,13 @@ impl Shard {
         if let Poll::Ready(answer) = at_once {
             return Some(answer);
         }
-        let me = self.me.clone();
+        let waiting = Waiting {
+            shard: self.me.clone(),
+            key,
+        };
         self.tasks.spawn_local(async move {
             let answer = publishing.await;
-            if let Some(shard) = me.upgrade() {
+            if let Some(shard) = waiting.shard.upgrade() {
                 shard.borrow_mut().answer(key, answer);
             }
         });
@@ -645,7 +669,9 @@ impl Shard {
         let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
             return;
         };
+        let was_blocked = connection.blocked.is_some();
         let pushed = connection.push(piece, bytes_max, now, &mut writes);
+        let is_blocked = connection.blocked.is_some();
         let clean = !std::mem::replace(&mut connection.dirty, true);
         if clean {
             self.dirty.push(key);
@@ -654,6 +680,8 @@ impl Shard {
         if pushed.is_err() {
             self.counts.slow_consumers.add(1);
             self.end(key, Close::Refused(Code::SlowConsumer));
+        } else if is_blocked && !was_blocked {
+            self.schedule(key);
         }
     }
 
@@ -747,6 +775,8 @@ impl Shard {
             (Some(at), _) if now.0 >= at.0 + timeout => {
                 self.counts.no_pongs.add(1);
                 self.end(key, Close::Refused(Code::NoPong));
+                // Nobody is there to close the other side.
+                self.remove(key);
             }
             (Some(_), _) => {}
             (None, heartbeat) if now.0 >= connection.quiet_since().0 + after => {
@@ -760,9 +790,11 @@ impl Shard {
         }
     }
 
+    /// Silence before a ping and after it. The wheel looks up to two slots late at each, so the
+    /// first begins early, and both together keep what they promise.
     fn heartbeat(&self) -> (u64, u64) {
         (
-            millis(self.world.config.ping_after),
+            millis(self.world.config.ping_after).saturating_sub(2 * wheel::SLOT_MS),
             millis(self.world.config.pong_timeout),
         )
     }
@@ -959,3 +991,6 @@ fn cut(text: &str) -> &str {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

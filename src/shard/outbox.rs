@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 /// What each waiting Frame costs besides its bytes.
 pub const FRAME_OVERHEAD_BYTES: usize = 64;
-/// Storage for so many Frames is kept when it has drained; more is given back.
-const KEEP_FRAMES: usize = 8;
+/// Storage for so many Frames is kept when it has drained: a Frame now and then allocates nothing.
+const KEEP_FRAMES: usize = 4;
 
 /// One encoded Frame, shared within the Shard.
 pub type Piece = Rc<Bytes>;

@@ -16,13 +16,19 @@ mod canary;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod deaths;
+#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod handshakes;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod origins;
+#[cfg(test)]
+mod slow;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]

@@ -17,32 +17,32 @@ use super::{SOON, soon};
 
 /// The end of a Connection, as its client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closed {
+pub(crate) struct Closed {
     /// The close status; none if the socket ended without a close frame.
-    pub status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// The reason, as it came.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl Closed {
     /// The `code` in the reason.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let reason: Value = serde_json::from_str(&self.reason).unwrap_or_default();
         reason["code"].as_str().unwrap_or_default().to_owned()
     }
 }
 
 /// An open socket.
-pub struct Browser {
+pub(crate) struct Browser {
     socket: WebSocketStream<TcpStream>,
     /// The answer to the handshake.
-    pub handshake: Response<Option<Vec<u8>>>,
+    pub(crate) handshake: Response<Option<Vec<u8>>>,
     next_id: u64,
 }
 
 impl Browser {
     /// Connects to `/v1/connect`, with this query.
-    pub async fn connect(address: SocketAddr, query: &str) -> Self {
+    pub(crate) async fn connect(address: SocketAddr, query: &str) -> Self {
         match Self::dial(address, query, &[]).await {
             Ok(browser) => browser,
             Err(fault) => panic!("no connection: {fault}"),
@@ -50,7 +50,7 @@ impl Browser {
     }
 
     /// The same with headers, as a result: a refused handshake is [`Error::Http`].
-    pub async fn dial(
+    pub(crate) async fn dial(
         address: SocketAddr,
         query: &str,
         headers: &[(&str, &str)],
@@ -77,19 +77,19 @@ impl Browser {
     }
 
     /// Sends a Command as it stands.
-    pub async fn send(&mut self, command: Value) {
+    pub(crate) async fn send(&mut self, command: Value) {
         self.send_raw(Message::text(command.to_string())).await;
     }
 
     /// Sends any message.
-    pub async fn send_raw(&mut self, message: Message) {
+    pub(crate) async fn send_raw(&mut self, message: Message) {
         soon("a send", self.socket.send(message))
             .await
             .expect("it is sent");
     }
 
     /// The next Frame. Protocol pings are answered and passed over.
-    pub async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         match self.next_or_close(SOON).await {
             Ok(frame) => frame,
             Err(closed) => panic!("closed: {closed:?}"),
@@ -97,7 +97,7 @@ impl Browser {
     }
 
     /// The next Frame within `limit`, or how the Connection ended.
-    pub async fn next_or_close(&mut self, limit: Duration) -> Result<Value, Closed> {
+    pub(crate) async fn next_or_close(&mut self, limit: Duration) -> Result<Value, Closed> {
         let none = |status, reason: &str| Closed {
             status,
             reason: reason.to_owned(),
@@ -119,14 +119,14 @@ impl Browser {
     }
 
     /// Asserts that nothing comes for a while: a ping is asked, and only its answer comes.
-    pub async fn is_quiet(&mut self) {
+    pub(crate) async fn is_quiet(&mut self) {
         let id = self.command(json!({"type": "ping"})).await;
         let frame = self.next().await;
         assert_eq!(frame, json!({"type": "pong", "id": id}));
     }
 
     /// How the Connection ends; Frames before that are passed over.
-    pub async fn closed(&mut self, limit: Duration) -> Closed {
+    pub(crate) async fn closed(&mut self, limit: Duration) -> Closed {
         loop {
             if let Err(closed) = self.next_or_close(limit).await {
                 return closed;
@@ -135,7 +135,7 @@ impl Browser {
     }
 
     /// Sends a Command with a fresh `id`, which it gives.
-    pub async fn command(&mut self, mut command: Value) -> u64 {
+    pub(crate) async fn command(&mut self, mut command: Value) -> u64 {
         self.next_id += 1;
         command["id"] = json!(self.next_id);
         self.send(command).await;
@@ -143,7 +143,7 @@ impl Browser {
     }
 
     /// Asks, and gives the Reply: the next Frame with its `id`. Others are passed over.
-    pub async fn ask(&mut self, command: Value) -> Value {
+    pub(crate) async fn ask(&mut self, command: Value) -> Value {
         let id = self.command(command).await;
         loop {
             let frame = self.next().await;
@@ -154,13 +154,13 @@ impl Browser {
     }
 
     /// Subscribes, and waits until it is live.
-    pub async fn subscribe(&mut self, topic: &str) {
+    pub(crate) async fn subscribe(&mut self, topic: &str) {
         let reply = self.ask(json!({"type": "subscribe", "topic": topic})).await;
         assert_eq!(reply["type"], "subscribed", "{reply}");
     }
 
     /// Publishes, and waits until it is taken; gives its id.
-    pub async fn publish(&mut self, topic: &str, data: Value) -> String {
+    pub(crate) async fn publish(&mut self, topic: &str, data: Value) -> String {
         let reply = self
             .ask(json!({"type": "publish", "topic": topic, "data": data}))
             .await;
@@ -169,17 +169,12 @@ impl Browser {
     }
 
     /// The next Frame that is a Publication. Others are passed over.
-    pub async fn message(&mut self) -> Value {
+    pub(crate) async fn message(&mut self) -> Value {
         loop {
             let frame = self.next().await;
             if frame["type"] == "message" {
                 return frame;
             }
         }
-    }
-
-    /// The socket below, for tests that do not play by the rules.
-    pub fn into_stream(self) -> TcpStream {
-        self.socket.into_inner()
     }
 }

@@ -16,21 +16,21 @@ use tidegate::node::wall_clock;
 use super::{Browser, until};
 
 /// What the tests' Tokens are signed with.
-pub const SECRET: &[u8] = b"a secret of the tests, 32 bytes or more";
+pub(crate) const SECRET: &[u8] = b"a secret of the tests, 32 bytes or more";
 
 /// The parts of a configuration that tests change; YAML.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Below `auth.anonymous`.
-    pub anonymous: Grants,
+    pub(crate) anonymous: Grants,
     /// Lines below `limits:`, such as `ping_after: 1s`.
-    pub limits: Vec<String>,
+    pub(crate) limits: Vec<String>,
     /// Lines below `auth:`, in place of the tests' issuer.
-    pub auth: Option<Vec<String>>,
+    pub(crate) auth: Option<Vec<String>>,
     /// Lines at the top.
-    pub top: Vec<String>,
+    pub(crate) top: Vec<String>,
     /// How many Shards.
-    pub shards: usize,
+    pub(crate) shards: usize,
 }
 
 impl Default for Settings {
@@ -47,7 +47,7 @@ impl Default for Settings {
 
 impl Settings {
     /// Everything below `open.` is open to everybody.
-    pub fn open() -> Self {
+    pub(crate) fn open() -> Self {
         Self {
             anonymous: Grants::all(&["open.>"]),
             ..Self::default()
@@ -55,13 +55,13 @@ impl Settings {
     }
 
     /// One more line below `limits:`.
-    pub fn limit(mut self, line: &str) -> Self {
+    pub(crate) fn limit(mut self, line: &str) -> Self {
         self.limits.push(line.to_owned());
         self
     }
 
     /// One more line at the top.
-    pub fn line(mut self, line: &str) -> Self {
+    pub(crate) fn line(mut self, line: &str) -> Self {
         self.top.push(line.to_owned());
         self
     }
@@ -69,16 +69,16 @@ impl Settings {
 
 /// What somebody may do.
 #[derive(Debug, Clone, Default)]
-pub struct Grants {
+pub(crate) struct Grants {
     /// Patterns.
-    pub subscribe: Vec<String>,
+    pub(crate) subscribe: Vec<String>,
     /// Patterns.
-    pub publish: Vec<String>,
+    pub(crate) publish: Vec<String>,
 }
 
 impl Grants {
     /// Both verbs on these Patterns.
-    pub fn all(patterns: &[&str]) -> Self {
+    pub(crate) fn all(patterns: &[&str]) -> Self {
         let patterns: Vec<String> = patterns.iter().map(|one| (*one).to_owned()).collect();
         Self {
             subscribe: patterns.clone(),
@@ -88,20 +88,20 @@ impl Grants {
 }
 
 /// A running gateway.
-pub struct Gateway {
+pub(crate) struct Gateway {
     process: Child,
     /// Where clients connect.
-    pub client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// Where health is asked for.
-    pub management: SocketAddr,
+    pub(crate) management: SocketAddr,
     /// The folder of its files.
-    pub folder: TempDir,
+    pub(crate) folder: TempDir,
     http: Client,
 }
 
 impl Gateway {
     /// Starts one, and waits until it is ready.
-    pub async fn start(settings: Settings) -> Self {
+    pub(crate) async fn start(settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (client, management) = (free_address(), free_address());
         let file = folder.path().join("tidegate.yaml");
@@ -142,7 +142,7 @@ impl Gateway {
     }
 
     /// A Token for this user, good for an hour.
-    pub fn token(sub: &str, grants: &Grants) -> String {
+    pub(crate) fn token(sub: &str, grants: &Grants) -> String {
         let token = NewToken {
             subject: sub.to_owned(),
             subscribe: grants.subscribe.clone(),
@@ -157,18 +157,18 @@ impl Gateway {
     }
 
     /// A browser's socket, connected; `query` is what stands behind the `?`.
-    pub async fn browser(&self, query: &str) -> Browser {
+    pub(crate) async fn browser(&self, query: &str) -> Browser {
         Browser::connect(self.client, query).await
     }
 
     /// A request to the client port.
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("http://{}{path}", self.client))
     }
 
     /// Publishes as an anonymous client.
-    pub async fn publish(&self, topic: &str, payload: impl Into<reqwest::Body>) -> Response {
+    pub(crate) async fn publish(&self, topic: &str, payload: impl Into<reqwest::Body>) -> Response {
         let path = format!("/v1/topics/{topic}/messages");
         self.request(Method::POST, &path)
             .body(payload)
@@ -178,25 +178,42 @@ impl Gateway {
     }
 
     /// What `/health/…` says; nothing if nobody answers.
-    pub async fn health(&self, kind: &str) -> Option<Value> {
+    pub(crate) async fn health(&self, kind: &str) -> Option<Value> {
         let url = format!("http://{}/health/{kind}", self.management);
         self.http.get(url).send().await.ok()?.json().await.ok()
     }
 
     /// What the Shards count.
-    pub async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> Value {
         let url = format!("http://{}/status", self.management);
         let answer = self.http.get(url).send().await.expect("an answer");
         answer.json().await.expect("JSON")
     }
 
     /// One count of [`status`](Self::status).
-    pub async fn count(&self, name: &str) -> u64 {
+    pub(crate) async fn count(&self, name: &str) -> u64 {
         self.status().await[name].as_u64().expect("a count")
     }
 
+    /// Waits until nobody is there, and as many descriptors are open as before somebody was.
+    pub(crate) async fn until_empty(&self, descriptors: usize, limit: Duration) {
+        let status = async || {
+            let status = self.status().await;
+            let counts = ["connections", "subscriptions", "patterns"];
+            counts.map(|name| status[name].as_u64().expect("a count"))
+        };
+        until("everybody is gone", limit, || async {
+            status().await == [0; 3]
+        })
+        .await;
+        until("descriptors are closed", limit, || async {
+            self.descriptors() <= descriptors
+        })
+        .await;
+    }
+
     /// Waits until a count has this value.
-    pub async fn until_count(&self, name: &str, value: u64, limit: Duration) {
+    pub(crate) async fn until_count(&self, name: &str, value: u64, limit: Duration) {
         until(&format!("{name} is {value}"), limit, || async {
             self.count(name).await == value
         })
@@ -204,14 +221,14 @@ impl Gateway {
     }
 
     /// Open descriptors of the process.
-    pub fn descriptors(&self) -> usize {
+    pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id()))
             .expect("/proc")
             .count()
     }
 
     /// Resident memory of the process, in bytes.
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("/proc");
         let line = status
             .lines()
@@ -227,12 +244,12 @@ impl Gateway {
     }
 
     /// Its process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 
     /// What it has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
@@ -241,16 +258,12 @@ impl Gateway {
     }
 
     /// Sends a signal by name, such as `TERM`.
-    pub fn signal(&self, name: &str) {
-        let id = self.id().to_string();
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &id])
-            .status();
-        assert!(status.expect("kill runs").success());
+    pub(crate) fn signal(&self, name: &str) {
+        super::process::signal(self.id(), name);
     }
 
     /// Waits for its end, and gives the number that it ended with.
-    pub async fn ended(&mut self, limit: Duration) -> Option<i32> {
+    pub(crate) async fn ended(&mut self, limit: Duration) -> Option<i32> {
         let mut status = None;
         until("the gateway ends", limit, || {
             status = self.process.try_wait().expect("a process");
@@ -274,7 +287,7 @@ impl Drop for Gateway {
 }
 
 /// An address that was free a moment ago.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address")
 }

@@ -1,14 +1,16 @@
 //! What the tests are told with: a [`Gateway`] that is a real process, a [`Browser`] that is a real
 //! WebSocket, a [`Proxy`] between them that can fail, and [`until`], the one place that waits.
 
-pub mod browser;
-pub mod gateway;
-pub mod proxy;
-pub mod raw;
+pub(crate) mod browser;
+pub(crate) mod gateway;
+pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod raw;
 
-pub use browser::Browser;
-pub use gateway::{Gateway, Grants, Settings};
-pub use proxy::Proxy;
+pub(crate) use browser::Browser;
+pub(crate) use gateway::{Gateway, Grants, Settings};
+pub(crate) use process::Process;
+pub(crate) use proxy::Proxy;
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,10 +18,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a test waits for something that should come at once.
-pub const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// Waits until a condition holds; fails the test in words if it does not within `limit`.
-pub async fn until<F, Fut>(what: &str, limit: Duration, mut holds: F)
+pub(crate) async fn until<F, Fut>(what: &str, limit: Duration, mut holds: F)
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = bool>,
@@ -31,15 +33,24 @@ where
     }
 }
 
+/// Lets time pass while something goes on that must not end.
+pub(crate) async fn pass(time: Duration) {
+    let since = Instant::now();
+    until("time passes", time * 2, || async {
+        since.elapsed() >= time
+    })
+    .await;
+}
+
 /// Waits for something, at most [`SOON`].
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(SOON, future)
         .await
         .unwrap_or_else(|_| panic!("not within {SOON:?}: {what}"))
 }
 
 /// Runs an async test body on a runtime of its own.
-pub fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 /// What happens to bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
+pub(crate) enum Weather {
     /// They pass.
     Pass,
     /// Connections stay open, and nothing passes.
@@ -19,16 +19,16 @@ pub enum Weather {
 }
 
 /// A proxy on an address of its own.
-pub struct Proxy {
+pub(crate) struct Proxy {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     weather: Arc<watch::Sender<Weather>>,
     _tasks: JoinSet<()>,
 }
 
 impl Proxy {
     /// Listens, and passes on to `target`.
-    pub async fn start(target: SocketAddr) -> Self {
+    pub(crate) async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let weather = Arc::new(watch::Sender::new(Weather::Pass));
@@ -42,7 +42,7 @@ impl Proxy {
     }
 
     /// Changes what happens to bytes, on every connection.
-    pub fn set(&self, weather: Weather) {
+    pub(crate) fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
 }

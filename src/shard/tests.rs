@@ -1,0 +1,161 @@
+//! What a Shard does when Feeds or a socket do not take what it has.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+use super::*;
+use crate::auth::Grants;
+use crate::bus;
+use crate::namespace::Namespaces;
+use crate::protocol::frame::{self, From, Wanted};
+use crate::publication::Timestamp;
+use crate::publisher;
+use crate::session::limits::Rate;
+
+fn world(feeds: Feeds) -> World {
+    let namespaces = Arc::new(Namespaces::new(std::collections::BTreeMap::new(), false));
+    let all = vec![Pattern::parse(">").unwrap()];
+    let grants = Grants {
+        subscribe: all.clone(),
+        publish: all,
+        history: Vec::new(),
+    };
+    let auth = Auth::with_secret(&[7; 32], grants).unwrap();
+    let many = NonZeroU32::new(1_000).unwrap();
+    let publishers = publisher::Config {
+        per_user: many,
+        per_user_burst: many,
+        per_key: many,
+    };
+    let publisher = Publisher::new(
+        &publishers,
+        bus::Door::default(),
+        Arc::clone(&namespaces),
+        || Timestamp(0),
+    );
+    let config = Config {
+        socket: socket::Limits {
+            frame_bytes: 1_024,
+            fragments: 4,
+            control_frames: 10,
+        },
+        outbox_bytes: 1 << 18,
+        ping_after: Duration::from_secs(25),
+        pong_timeout: Duration::from_secs(8),
+        write_timeout: Duration::from_secs(20),
+        connection_prefix: "test".into(),
+        session: session::Config {
+            node: "test".into(),
+            commands: Rate {
+                per_second: many,
+                burst: many,
+            },
+            bad_messages: 10,
+            subscriptions: 128,
+            auth_timeout: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(25),
+            limits: frame::Limits {
+                message_bytes: 1,
+                subscriptions: 1,
+                commands_per_second: 1,
+                outbox_bytes: 1,
+                snapshot_topics: 1,
+            },
+            namespaces,
+            anonymous: auth.anonymous(),
+        },
+    };
+    World {
+        config: Arc::new(config),
+        auth: Arc::new(auth),
+        feeds,
+        publisher: Arc::new(publisher),
+        clock: Arc::new(|| Now {
+            moment: Moment(0),
+            wall: Timestamp(0),
+        }),
+    }
+}
+
+/// Gives the Shard a socket that asks for these Topics; the other end, and where it is.
+async fn adopt(shard: &Rc<RefCell<Shard>>, topics: &[&str]) -> (TcpStream, Key) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = TcpStream::connect(address).await.unwrap();
+    let (socket, _) = listener.accept().await.unwrap();
+    SockRef::from(&socket)
+        .set_send_buffer_size(16 * 1_024)
+        .unwrap();
+    socket.writable().await.unwrap();
+    let wanted = |topic: &&str| Wanted {
+        topic: (*topic).to_owned(),
+        from: Some(From::Live),
+        max_hz: false,
+    };
+    shard.borrow_mut().adopt(Takeover {
+        socket,
+        head: Bytes::from_static(b"head"),
+        read: BytesMut::new(),
+        handshake: Handshake {
+            topics: topics.iter().map(wanted).collect(),
+            ..Handshake::default()
+        },
+    });
+    (
+        client,
+        Key {
+            index: 0,
+            serial: 1,
+        },
+    )
+}
+
+/// Three Topics in one handshake while the directory takes nothing: each is answered, and nothing of
+/// them is left.
+#[tokio::test]
+async fn each_attach_that_fails_at_once_is_answered() {
+    let test = async {
+        // Nobody reads at the other end.
+        let (feeds, _) = Feeds::channel();
+        let counts = Arc::new(Counts::default());
+        let shard = Shard::new(ShardId(0), world(feeds), Arc::clone(&counts));
+        let (mut client, _) = adopt(&shard, &["a", "b", "c"]).await;
+        let mut got = String::new();
+        while got.matches("overloaded").count() < 3 {
+            let mut bytes = [0; 4_096];
+            let read = timeout(Duration::from_secs(5), client.read(&mut bytes)).await;
+            let read = read.unwrap_or_else(|_| panic!("not all are answered: {got}"));
+            got += &String::from_utf8_lossy(&bytes[..read.unwrap()]);
+        }
+        assert_eq!(counts.subscriptions.get(), 0);
+        assert_eq!(counts.patterns.get(), 0);
+        assert_eq!(shard.borrow().attaching, 0);
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+/// A socket that stops taking bytes while its full Outbox is flushed is looked at when
+/// `write_timeout` is over, not only at its next heartbeat.
+#[tokio::test]
+async fn a_socket_that_blocks_in_a_push_is_looked_at_in_time() {
+    let test = async {
+        let (feeds, _asks) = Feeds::channel();
+        let shard = Shard::new(ShardId(0), world(feeds), Arc::default());
+        let (_client, key) = adopt(&shard, &[]).await;
+        let mut shard = shard.borrow_mut();
+        let piece = Rc::new(Bytes::from(vec![0; 16 * 1_024]));
+        while shard.get(key).unwrap().blocked.is_none() {
+            shard.queue(key, &piece, Moment(0));
+            assert!(shard.get(key).unwrap().goodbye.is_none(), "it overflowed");
+        }
+        let in_time = shard.wheel.slot(Moment(20_000));
+        assert!(shard.get(key).unwrap().slot <= in_time);
+    };
+    LocalSet::new().run_until(test).await;
+}
