@@ -266,7 +266,7 @@ fn tidegate_config(listen: SocketAddr, management: SocketAddr, limits: &str) -> 
     format!(
         "listen: {listen}\nmanagement: {management}\nshards: 1\nnode: bench\n\
          auth:\n  anonymous:\n    subscribe: [\"bench.>\"]\n    publish: [\"bench.>\"]\n\
-         limits:\n  max_connections: {connections}\n  commands_per_second: 100000\n  \
+         limits:\n  max_connections: {connections}\n  key_publishes_per_second: 1000000\n  commands_per_second: 100000\n  \
          commands_burst: 100000\n{limits}\
          log:\n  format: json\n  level: warn\n"
     )

@@ -391,7 +391,7 @@ impl Shard {
         if connection.goodbye.is_none() {
             self.poll_read(key, cx);
         }
-        self.flush(key);
+        self.flush(key, self.now().moment);
         let polled = self.poll_goodbye(key, cx);
         self.settle();
         polled
@@ -595,7 +595,7 @@ impl Shard {
 
     fn answer(&mut self, key: Key, input: Input) {
         self.handle(key, input);
-        self.flush(key);
+        self.flush(key, self.now().moment);
         self.settle();
     }
 
@@ -685,8 +685,7 @@ impl Shard {
         }
     }
 
-    fn flush(&mut self, key: Key) {
-        let now = self.now().moment;
+    fn flush(&mut self, key: Key, now: Moment) {
         let mut writes = 0;
         let Some(connection) = self.get(key) else {
             return;
@@ -705,9 +704,10 @@ impl Shard {
 
     /// Flushes and looks after Connections, some at a time. Whether there is more to do.
     fn work(&mut self) -> bool {
+        let now = self.now().moment;
         for _ in 0..FLUSHES_PER_TURN {
             if let Some(key) = self.dirty.pop() {
-                self.flush(key);
+                self.flush(key, now);
             } else if let Some(key) = self.due.pop() {
                 self.look(key);
             } else {
@@ -761,7 +761,7 @@ impl Shard {
         } else {
             self.beat(key, now);
         }
-        self.flush(key);
+        self.flush(key, now);
         self.schedule(key);
     }
 
@@ -867,7 +867,7 @@ impl Shard {
         if close.status().is_none() {
             return self.remove(key);
         }
-        self.flush(key);
+        self.flush(key, now);
         self.schedule(key);
         // Its task shuts our side once the goodbye is out.
         if let Some(waker) = self.get(key).and_then(|one| one.waker.as_ref()) {
