@@ -2,10 +2,20 @@
 
 CARGO ?= cargo
 
-.PHONY: test check fmt dev bench
+.PHONY: test check fmt dev bench tools
 
-test: check
+# What is not Rust goes into target/tools; a second run needs no network.
+TOOLS := target/tools/python
+
+test: check tools
 	$(CARGO) test --locked
+
+tools: $(TOOLS)/.installed
+
+$(TOOLS)/.installed: tests/tools.txt
+	python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/tools.txt
+	touch $@
 
 check:
 	$(CARGO) fmt --check

@@ -12,12 +12,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use self::limits::{CONNECTIONS_MAX, size_text, within};
 use self::tree::Tree;
 use crate::auth;
+use crate::bus::nats;
 use crate::namespace::{self, Namespaces};
 
 pub use self::limits::{Limits, span};
@@ -56,6 +58,8 @@ pub struct Config {
     pub shards: usize,
     /// The name of this node; empty in the file: the hostname.
     pub node: String,
+    /// How NATS is reached.
+    pub nats: nats::Config,
     /// Who may come in.
     pub auth: auth::Config,
     /// The rules of Topics, by first segment.
@@ -64,6 +68,8 @@ pub struct Config {
     pub strict: bool,
     /// The bounds.
     pub limits: Limits,
+    /// How the node goes away.
+    pub drain: Drain,
     /// How the log is written.
     pub log: Log,
 }
@@ -76,11 +82,40 @@ impl Default for Config {
             management: any(9090),
             shards: 0,
             node: String::new(),
+            nats: nats::Config::default(),
             auth: auth::Config::default(),
             namespaces: BTreeMap::new(),
             strict: false,
             limits: Limits::default(),
+            drain: Drain::default(),
             log: Log::default(),
+        }
+    }
+}
+
+/// How the node goes away.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Drain {
+    /// It goes on as before for this long, until nobody sends it new clients.
+    #[serde(
+        deserialize_with = "limits::read_span",
+        serialize_with = "limits::write_span"
+    )]
+    pub lame_duck: Duration,
+    /// Clients leave one by one over this time.
+    #[serde(
+        deserialize_with = "limits::read_span",
+        serialize_with = "limits::write_span"
+    )]
+    pub window: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            lame_duck: Duration::from_secs(5),
+            window: Duration::from_secs(45),
         }
     }
 }
@@ -296,6 +331,20 @@ fn wrong(config: &Config, nofile: u64) -> Vec<(String, String)> {
             "node",
             "must be 1 to 200 printable characters without spaces".to_owned(),
         );
+    }
+    if let Some(what) = nats::prefix_fault(&config.nats.prefix) {
+        say("nats.prefix", what);
+    }
+    for (key, span, max_seconds) in [
+        ("drain.lame_duck", config.drain.lame_duck, 300),
+        ("drain.window", config.drain.window, 3600),
+    ] {
+        if span > Duration::from_secs(max_seconds) {
+            say(key, format!("must be at most {max_seconds}s"));
+        }
+    }
+    if config.nats.tls.cert_file.is_some() != config.nats.tls.key_file.is_some() {
+        say("nats.tls", "cert_file and key_file go together".to_owned());
     }
     if config.log.level.parse::<tracing::Level>().is_err() {
         say(

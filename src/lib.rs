@@ -10,7 +10,8 @@
 //! *Commands* and hears *Replies* and *Pushes*. A *Subscription* is its interest in one Pattern, fed by
 //! a *Feed*, the node's single upstream subscription for it. Feeds and publishers meet at the *Bus*.
 //! What a client may do is said by the *Grants* in the *Claims* of its *Token*. A Connection ends by one
-//! *Close*. A *Node* is all of this, assembled.
+//! *Close*. A *Pass* is its right to be connected, given at the door (*Admission*). A *Node* is all of
+//! this, assembled.
 //!
 //! # Floors
 //!
@@ -20,7 +21,7 @@
 //!  5  cli, node, config, telemetry        assemble; may see everything
 //!  4  http                                actix-web and actix-ws live only here
 //!  3  shard                               sockets and threads; no JSON
-//!  2  session, feed, publisher            session is pure; feed is generic over the Bus
+//!  2  admission, session, feed, publisher session is pure; feed is generic over the Bus
 //!  1  bus, auth                           doors, which never see each other
 //!  0  topic, namespace, publication, protocol    plain values and functions
 //! ```
@@ -55,6 +56,7 @@
 //! `Close`, and there is one exit, `shard::Shard::end`: out of the table, a close frame if the peer can
 //! hear it, the socket shut, Feeds let go, one log line.
 
+pub mod admission;
 pub mod auth;
 pub mod bus;
 pub mod cli;

@@ -16,14 +16,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_server::ServerHandle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use crate::admission::{self, Admission};
 use crate::auth::Auth;
-use crate::bus;
+use crate::bus::{self, Bus as _};
 use crate::config::{self, Config};
 use crate::feed::{self, Feeds, ShardId};
 use crate::http::{self, Data, State, dev, listener};
@@ -38,8 +39,10 @@ use crate::shard::{self, Order, Seat, World, socket};
 
 /// Secret files are looked at this often.
 const RELOAD: Duration = Duration::from_secs(5);
-/// How long Connections may take to say goodbye when the process is told to end.
+/// What is left at the end of a drain gets this long to hear it.
 const GOODBYES: Duration = Duration::from_millis(1_500);
+/// What was published is written out to NATS within this.
+const FLUSH: Duration = Duration::from_secs(2);
 /// Most Topics of one snapshot; clients are told.
 const SNAPSHOT_TOPICS: usize = 1_024;
 /// The number that a process ends with after a panic in its heart.
@@ -53,6 +56,8 @@ pub struct Node {
     pub management: SocketAddr,
     state: Data<State>,
     server: ServerHandle,
+    bus: bus::Door,
+    drain: config::Drain,
     tasks: JoinSet<()>,
 }
 
@@ -60,13 +65,13 @@ pub struct Node {
 ///
 /// # Errors
 /// A port could not be bound; the words name the setting.
-pub fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> io::Result<Node> {
+pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> io::Result<Node> {
     let client = bind("listen", config.listen)?;
     let management = bind("management", config.management)?;
     let (client_address, management_address) = (client.local_addr()?, management.local_addr()?);
 
     let namespaces = Arc::new(Namespaces::new(config.namespaces.clone(), config.strict));
-    let bus = bus::Door::default();
+    let bus = connect(&config).await?;
     let publisher = Arc::new(Publisher::new(
         &publishers(&config.limits),
         bus.clone(),
@@ -74,6 +79,7 @@ pub fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> io::Res
         wall_clock,
     ));
 
+    let admission = Admission::new(doors(&config.limits));
     let (feeds, asks) = Feeds::channel();
     let started = Instant::now();
     let world = World {
@@ -92,13 +98,22 @@ pub fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> io::Res
         subscriptions_max: config.limits.subscriptions,
         counts: seats.counts.clone(),
         orders: seats.orders.clone(),
+        leaving: false.into(),
         draining: false.into(),
+        drain_asked: Notify::new(),
+        link: bus.link(),
+        admission,
         wall: wall_clock,
         dev,
     });
 
     let mut tasks = JoinSet::new();
-    let directory = feed::Directory::new(feed::Config::default(), bus, asks, seats.inboxes.clone());
+    tasks.spawn(tell_link(bus.link(), seats.orders.clone()));
+    let feeding = feed::Config {
+        feeds: config.limits.feeds,
+        ..feed::Config::default()
+    };
+    let directory = feed::Directory::new(feeding, bus.clone(), asks, seats.inboxes.clone());
     tasks.spawn(directory.run());
     tasks.spawn(reload(auth));
 
@@ -117,14 +132,17 @@ pub fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> io::Res
         shards = config.shards,
         connections.max = config.limits.max_connections,
         nofile = config::nofile(),
-        bus = "memory",
-        "Node started; the bus is in memory, so this is the only node"
+        bus = if config.nats.url.is_empty() { "memory" } else { "nats" },
+        "Node started{}",
+        if config.nats.url.is_empty() { "; the bus is in memory, so this is the only node" } else { "" }
     );
     Ok(Node {
         client: client_address,
         management: management_address,
         state,
         server: handle,
+        bus,
+        drain: config.drain,
         tasks,
     })
 }
@@ -142,7 +160,8 @@ impl Node {
         move || state.counted()
     }
 
-    /// Runs until it is told to end, and then until everybody has been told.
+    /// Runs until it is told to go, and then until everybody has left. Told twice, it does not wait
+    /// for them.
     ///
     /// # Errors
     /// Signals cannot be heard here.
@@ -152,37 +171,100 @@ impl Node {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = self.state.drain_asked.notified() => {}
             ended = self.tasks.join_next() => {
                 // These run as long as the node; without them it would be mute.
                 error!(panicked = ended.is_some_and(|end| end.is_err()), "A task of the node ended");
                 std::process::exit(EXIT_PANIC);
             }
         }
-        self.stop().await;
+        tokio::select! {
+            () = self.drain() => {}
+            _ = terminate.recv() => warn!("Told again: the node ends at once"),
+            _ = interrupt.recv() => warn!("Told again: the node ends at once"),
+        }
+        self.end().await;
         Ok(())
     }
 
-    /// Tells everybody and ends.
-    pub async fn stop(mut self) {
-        info!("Node ends");
+    /// Sends everybody elsewhere, each at a time of its own.
+    async fn drain(&self) {
+        info!(connections = self.connections(), "Node drains");
+        self.state.leaving.store(true, Ordering::Relaxed);
+        sleep(self.drain.lame_duck).await;
         self.state.draining.store(true, Ordering::Relaxed);
-        for shard in &self.state.orders {
-            // A Shard whose orders are full has been told already.
-            let _ = shard.try_send(Order::Drain);
-        }
-        let empty = async {
-            while self.state.counted().connections > 0 {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        if timeout(GOODBYES, empty).await.is_err() {
+        self.order(&Order::Drain {
+            window: self.drain.window,
+        });
+        let _ = timeout(
+            self.drain.window + shard::SLOT_GRACE + GOODBYES,
+            self.empty(),
+        )
+        .await;
+    }
+
+    /// Closes what is left, and ends.
+    async fn end(mut self) {
+        self.state.leaving.store(true, Ordering::Relaxed);
+        self.state.draining.store(true, Ordering::Relaxed);
+        self.order(&Order::CloseAll);
+        if timeout(GOODBYES, self.empty()).await.is_err() {
             warn!(
-                connections = self.state.counted().connections,
+                connections = self.connections(),
                 "Not everybody heard the goodbye"
             );
         }
-        self.server.stop(false).await;
+        self.server.stop(true).await;
+        if let bus::Door::Nats(nats) = &self.bus {
+            nats.flush(FLUSH).await;
+        }
         self.tasks.shutdown().await;
+        info!("Node ended");
+    }
+
+    fn order(&self, order: &Order) {
+        for shard in &self.state.orders {
+            // A Shard whose orders are full has a node that is ending anyway.
+            let _ = shard.try_send(order.clone());
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.state.admission.connections()
+    }
+
+    async fn empty(&self) {
+        while self.connections() > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// The Bus that the configuration asks for.
+async fn connect(config: &Config) -> io::Result<bus::Door> {
+    if config.nats.url.is_empty() {
+        return Ok(bus::Door::Memory(bus::memory::Memory::default()));
+    }
+    let nats = bus::nats::Nats::connect(&config.nats, &config.node, wall_clock).await;
+    nats.map(bus::Door::Nats).map_err(io::Error::other)
+}
+
+/// Tells every Shard when the link to the other nodes is lost or whole again.
+async fn tell_link(mut link: watch::Receiver<bus::Link>, orders: Vec<mpsc::Sender<Order>>) {
+    let mut told = true;
+    loop {
+        let connected = link.borrow_and_update().connected;
+        if connected != told {
+            told = connected;
+            for shard in &orders {
+                if shard.send(Order::Link(connected)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if link.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -238,9 +320,18 @@ fn publishers(limits: &config::Limits) -> publisher::Config {
     }
 }
 
+fn doors(limits: &config::Limits) -> admission::Config {
+    admission::Config {
+        max_connections: limits.max_connections,
+        unauthenticated: limits.unauthenticated,
+        user_connections: limits.user_connections,
+        handshakes_per_second: at_least_one(limits.handshakes_per_second),
+        handshakes_burst: at_least_one(limits.handshakes_burst),
+    }
+}
+
 fn requests(limits: &config::Limits) -> http::Config {
     http::Config {
-        max_connections: limits.max_connections,
         batch_items: limits.batch_items,
         batch_bytes: limits.batch_bytes,
         url_bytes: limits.url_bytes,
@@ -264,6 +355,8 @@ fn shards(config: &Config, auth: &Auth, namespaces: &Arc<Namespaces>) -> shard::
         pong_timeout: limits.pong_timeout,
         write_timeout: limits.write_timeout,
         connection_prefix: random.into(),
+        max_age: Some(limits.max_connection_age).filter(|age| !age.is_zero()),
+        attaches_waiting: (limits.attaches_waiting / config.shards).max(1),
         session: session::Config {
             node: config.node.as_str().into(),
             commands: Rate {

@@ -66,9 +66,14 @@ pub enum PublishError {
         /// Come back after this.
         after: Duration,
     },
-    /// The Bus did not take it.
-    #[error("{0}")]
-    Bus(#[from] bus::PublishError),
+    /// The Bus did not take it, or does not say whether it did.
+    #[error("{why}")]
+    Bus {
+        /// What it says.
+        why: bus::PublishError,
+        /// Whether an idempotency key makes it safe to try again.
+        keyed: bool,
+    },
 }
 
 impl PublishError {
@@ -82,11 +87,22 @@ impl PublishError {
             Self::TooBig { .. } => Code::TooBig,
             Self::KeyWithoutName => Code::BadMessage,
             Self::RateLimited { .. } => Code::RateLimited,
-            Self::Bus(bus::PublishError::Unavailable) => Code::BusUnavailable,
+            Self::Bus {
+                why: bus::PublishError::Unavailable,
+                ..
+            } => Code::BusUnavailable,
+            Self::Bus {
+                why: bus::PublishError::OutcomeUnknown,
+                ..
+            } => Code::OutcomeUnknown,
         };
-        let error = Error::new(code, self.to_string());
+        let mut error = Error::new(code, self.to_string());
         match self {
             Self::RateLimited { after } => error.after_ms(millis_up(*after)),
+            Self::Bus { keyed, .. } => {
+                error.keyed = *keyed;
+                error
+            }
             _ => error,
         }
     }
@@ -148,6 +164,7 @@ impl Publisher {
     ) -> Result<Published, PublishError> {
         claims.allows(Verb::Publish, &Pattern::from(&draft.topic))?;
         self.check(&draft)?;
+        let keyed = draft.key.is_some();
         let id = match draft.key {
             Some(key) => keyed_id(&claims.who, connection, &draft.topic, &key)?,
             None => Uuid::now_v7().to_string().into(),
@@ -162,7 +179,8 @@ impl Publisher {
             },
             payload: draft.payload,
         };
-        let receipt = self.bus.publish(publication).await?;
+        let receipt = self.bus.publish(publication).await;
+        let receipt = receipt.map_err(|why| PublishError::Bus { why, keyed })?;
         let (stored, duplicate) = (receipt.stored, receipt.duplicate);
         Ok(Published {
             topic: draft.topic,

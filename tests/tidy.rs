@@ -21,7 +21,7 @@ const FLOORS: [(u8, &str); 6] = [
     (5, "main lib cli node config telemetry"), // assemble; may see everything, each other too
     (4, "http"),                               // what a request is, and only that
     (3, "shard"),                              // sockets and threads; no NATS, no JSON
-    (2, "session feed publisher presence control"), // what a gateway does
+    (2, "admission session feed publisher presence control"), // what a gateway does
     (1, "bus auth"),                           // doors, which never see each other
     (0, "topic namespace publication protocol"), // plain values and functions
 ];
@@ -42,7 +42,7 @@ const HOMES: [(&str, &str); 15] = [
     ("reqwest", "auth cli"),              // JWKS, and the client commands
     ("tokio_tungstenite", "cli"),         // a node is never a WebSocket client
     ("aws_lc_rs", "auth publisher main"), // signatures, ids, and the choice of one backend
-    ("governor", "session::limits publisher"), // where limits are counted
+    ("governor", "admission session::limits publisher"), // where limits are counted
     ("prost", "protocol"),                // an encoding beside JSON
     ("clap", "main cli"),                 // arguments end where commands begin
     ("config", "config"),                 // modules own their Config; layers meet once

@@ -178,7 +178,7 @@ fn every_word_on_the_wire_is_specified() {
 
 const COMMANDS: &str = "connect subscribe unsubscribe publish history token ping pong presence";
 const REPLIES: &str = "connected subscribed unsubscribed published token pong error";
-const PUSHES: &str = "gap unsubscribed ping";
+const PUSHES: &str = "gap unsubscribed bus going_away ping";
 
 /// Whoever adds a Reply adds it to the list above, too.
 const fn reply_type(reply: &Reply) -> &'static str {
@@ -198,6 +198,8 @@ const fn push_type(push: &Push) -> &'static str {
     match push {
         Push::Gap { .. } => "gap",
         Push::Unsubscribed { .. } => "unsubscribed",
+        Push::Bus { .. } => "bus",
+        Push::GoingAway { .. } => "going_away",
         Push::Ping => "ping",
     }
 }
@@ -321,6 +323,8 @@ fn build_push(value: &Value) -> Push {
     match text(value, "type") {
         "gap" => build!(Push::Gap from value: topic; reason: gap_reason(&value["reason"])),
         "unsubscribed" => build!(Push::Unsubscribed from value: topic; code: code(value)),
+        "bus" => build!(Push::Bus from value: connected),
+        "going_away" => build!(Push::GoingAway from value: reconnect_in_ms),
         "ping" => Push::Ping,
         other => panic!("{other} is no Push"),
     }

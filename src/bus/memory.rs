@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::{Arrival, Bus, Live, PublishError, Receipt, SubscribeError};
+use super::{Arrival, Bus, Link, Live, PublishError, Receipt, SubscribeError};
 use crate::publication::Publication;
 use crate::topic::{Pattern, Topic};
 
@@ -18,9 +18,21 @@ use crate::topic::{Pattern, Topic};
 pub const QUEUE_ITEMS: usize = 16_384;
 
 /// The Bus; clones are the same one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Memory {
     routes: Arc<Mutex<Routes>>,
+    /// Always whole.
+    link: Arc<watch::Sender<Link>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let link = Arc::new(watch::Sender::new(Link::new(true)));
+        Self {
+            routes: Arc::default(),
+            link,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -94,6 +106,10 @@ impl Bus for Memory {
             queue,
             lost,
         })
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
     }
 }
 

@@ -7,15 +7,33 @@
 //! The Bus knows Topics, Patterns and Publications. It knows no client, no Grant and no wire format.
 
 pub mod memory;
+pub mod nats;
 
 use std::future::Future;
 use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::publication::Publication;
 use crate::topic::Pattern;
 
 /// The Bus that a node is assembled with.
-pub type Door = memory::Memory;
+#[derive(Clone)]
+pub enum Door {
+    /// One node alone.
+    Memory(memory::Memory),
+    /// Many nodes.
+    Nats(nats::Nats),
+}
+
+/// A subscription of [`Door`].
+pub enum Subscription {
+    /// In memory.
+    Memory(memory::Subscription),
+    /// On NATS.
+    Nats(nats::Subscription),
+}
 
 /// Carries Publications between nodes.
 pub trait Bus: Clone + Send + Sync + 'static {
@@ -38,6 +56,32 @@ pub trait Bus: Clone + Send + Sync + 'static {
         &self,
         pattern: &Pattern,
     ) -> impl Future<Output = Result<Self::Live, SubscribeError>> + Send;
+
+    /// The state of this node's link to all others.
+    fn link(&self) -> watch::Receiver<Link>;
+}
+
+/// Whether a node reaches the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Link {
+    /// Whether it does now.
+    pub connected: bool,
+    /// Since when.
+    pub since: Instant,
+    /// Rises whenever something may have been lost. Live subscriptions have said so by themselves.
+    pub suspicions: u64,
+}
+
+impl Link {
+    /// A link of which nothing is known yet.
+    #[must_use]
+    pub fn new(connected: bool) -> Self {
+        Self {
+            connected,
+            since: Instant::now(),
+            suspicions: 0,
+        }
+    }
 }
 
 /// One live subscription.
@@ -70,6 +114,9 @@ pub enum PublishError {
     /// The Bus is not there, and nothing was handed over.
     #[error("the bus is not reachable; nothing was published")]
     Unavailable,
+    /// It may have been handed over, and nothing says whether it was.
+    #[error("the bus did not confirm it; it may have been published")]
+    OutcomeUnknown,
 }
 
 /// Why a subscription could not begin.
@@ -78,4 +125,38 @@ pub enum SubscribeError {
     /// The Bus is not there.
     #[error("the bus is not reachable")]
     Unavailable,
+}
+
+impl Bus for Door {
+    type Live = Subscription;
+
+    async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
+        match self {
+            Self::Memory(bus) => bus.publish(publication).await,
+            Self::Nats(bus) => bus.publish(publication).await,
+        }
+    }
+
+    async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, SubscribeError> {
+        match self {
+            Self::Memory(bus) => bus.subscribe(pattern).await.map(Subscription::Memory),
+            Self::Nats(bus) => bus.subscribe(pattern).await.map(Subscription::Nats),
+        }
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        match self {
+            Self::Memory(bus) => bus.link(),
+            Self::Nats(bus) => bus.link(),
+        }
+    }
+}
+
+impl Live for Subscription {
+    async fn next(&mut self) -> Option<Arrival> {
+        match self {
+            Self::Memory(live) => live.next().await,
+            Self::Nats(live) => live.next().await,
+        }
+    }
 }

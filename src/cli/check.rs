@@ -55,6 +55,7 @@ fn in_force(config: &Config) -> Value {
         "management": config.management,
         "shards": config.shards,
         "node": config.node,
+        "nats": config.nats,
         "auth": {
             "issuers": issuers,
             "api_keys_file": auth.api_keys_file,
@@ -64,6 +65,7 @@ fn in_force(config: &Config) -> Value {
         "namespaces": namespaces,
         "strict": config.strict,
         "limits": config.limits,
+        "drain": config.drain,
         "log": config.log,
         "nofile": nofile(),
     })

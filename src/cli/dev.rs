@@ -75,7 +75,7 @@ pub(super) fn run(listen: Option<SocketAddr>, force: bool) -> Result<ExitCode, F
         .map_err(Failure::failed)?;
     runtime.block_on(async {
         let auth = Arc::new(auth);
-        let node = start(config, &auth, &info)?;
+        let node = start(config, &auth, &info).await?;
         welcome(&node, &info);
         let mut tasks = tokio::task::JoinSet::new();
         if let Some(claims) = auth.anonymous() {
@@ -93,19 +93,23 @@ fn settings(listen: Option<SocketAddr>) -> Config {
     config.management = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
     config.log.format = Format::Pretty;
     config.log.level = "warn".to_owned();
+    config.drain = config::Drain {
+        lame_duck: Duration::ZERO,
+        window: Duration::ZERO,
+    };
     config
 }
 
 /// A taken management port gives way to a free one; the clients' port was asked for, and a second try
 /// says so if it is that one.
-fn start(config: Config, auth: &Arc<Auth>, info: &Info) -> Result<Node, Failure> {
+async fn start(config: Config, auth: &Arc<Auth>, info: &Info) -> Result<Node, Failure> {
     let mut elsewhere = config.clone();
     elsewhere.management.set_port(0);
     let with = |config| node::start(config, Arc::clone(auth), Some(info.clone()));
-    let node = with(config).or_else(|fault| match fault.kind() {
-        io::ErrorKind::AddrInUse => with(elsewhere),
-        _ => Err(fault),
-    });
+    let node = match with(config).await {
+        Err(fault) if fault.kind() == io::ErrorKind::AddrInUse => with(elsewhere).await,
+        started => started,
+    };
     node.map_err(|fault| Failure::new(Exit::Usage, fault))
 }
 

@@ -23,7 +23,7 @@ pub(super) fn run(config: Config) -> Result<ExitCode, Failure> {
         .build()
         .map_err(Failure::failed)?;
     runtime.block_on(async {
-        let node = node::start(config, Arc::new(auth), None);
+        let node = node::start(config, Arc::new(auth), None).await;
         node.map_err(|fault| Failure::new(Exit::Usage, fault))?
             .run()
             .await

@@ -45,6 +45,25 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Connections of the node; 0 in the file: what the number of open files leaves.
     pub max_connections: usize,
+    /// Of these, those that are not `connected` yet.
+    pub unauthenticated: usize,
+    /// Connections of one Token's subject, on this node.
+    pub user_connections: usize,
+    /// New Connections in a second.
+    pub handshakes_per_second: u32,
+    /// How many of those may come at once.
+    pub handshakes_burst: u32,
+    /// A Connection is sent elsewhere at this age, give or take a tenth; 0: never.
+    #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
+    pub max_connection_age: Duration,
+    /// Best-effort Feeds of the node: distinct Topics and Patterns that its clients want.
+    pub feeds: usize,
+    /// Publishes of the node that wait for the Bus.
+    pub publishes_in_flight: usize,
+    /// Subscriptions of the node that wait for their Feed.
+    pub attaches_waiting: usize,
+    /// Events that wait for one Shard.
+    pub shard_inbox: usize,
     /// From the handshake to `connected`.
     #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
     pub auth_timeout: Duration,
@@ -85,6 +104,15 @@ impl Default for Limits {
             key_publishes_per_second: 5000,
             subscriptions: protocol::json::TOPICS_MAX,
             max_connections: 0,
+            unauthenticated: 1000,
+            user_connections: 32,
+            handshakes_per_second: 500,
+            handshakes_burst: 1000,
+            max_connection_age: Duration::ZERO,
+            feeds: 20_000,
+            publishes_in_flight: 4096,
+            attaches_waiting: 20_000,
+            shard_inbox: 8192,
             auth_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
@@ -121,6 +149,15 @@ impl Limits {
             count("key_publishes_per_second", self.key_publishes_per_second, 1..=1_000_000),
             items("subscriptions", self.subscriptions, 1..=10_000),
             items("max_connections", self.max_connections, 0..=CONNECTIONS_MAX),
+            items("unauthenticated", self.unauthenticated, 1..=CONNECTIONS_MAX),
+            items("user_connections", self.user_connections, 1..=CONNECTIONS_MAX),
+            count("handshakes_per_second", self.handshakes_per_second, 1..=1_000_000),
+            count("handshakes_burst", self.handshakes_burst, 1..=1_000_000),
+            span("max_connection_age", self.max_connection_age, 0..=30 * 86_400),
+            items("feeds", self.feeds, 1..=1_000_000),
+            items("publishes_in_flight", self.publishes_in_flight, 1..=1_000_000),
+            items("attaches_waiting", self.attaches_waiting, 1..=1_000_000),
+            items("shard_inbox", self.shard_inbox, 16..=1_000_000),
             span("auth_timeout", self.auth_timeout, 1..=300),
             span("head_timeout", self.head_timeout, 1..=300),
             span("body_timeout", self.body_timeout, 1..=300),
@@ -188,7 +225,7 @@ pub(super) fn size_text(bytes: usize) -> String {
     measured(bytes as u64, &SIZES)
 }
 
-fn span_text(span: Duration) -> String {
+pub(super) fn span_text(span: Duration) -> String {
     measured(
         u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
         &SPANS_MS,
@@ -201,7 +238,7 @@ fn read_size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     bytes.ok_or_else(|| D::Error::custom(format!("{text:?} is no size such as 65536 or 64KiB")))
 }
 
-fn read_span<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+pub(super) fn read_span<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
     span(&text)
         .ok_or_else(|| D::Error::custom(format!("{text:?} is no duration such as 10s or 500ms")))
@@ -211,6 +248,6 @@ fn write_size<S: Serializer>(bytes: &usize, out: S) -> Result<S::Ok, S::Error> {
     out.serialize_str(&size_text(*bytes))
 }
 
-fn write_span<S: Serializer>(span: &Duration, out: S) -> Result<S::Ok, S::Error> {
+pub(super) fn write_span<S: Serializer>(span: &Duration, out: S) -> Result<S::Ok, S::Error> {
     out.serialize_str(&span_text(*span))
 }

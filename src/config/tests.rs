@@ -33,13 +33,13 @@ fn every_fault_is_told_with_its_place() {
     let table: &[(&str, &[&str])] = &[
         (
             "limits:\n  outbox_byte: 1MiB\n  fragments: many\n  head_timeout: 5\n\
-             \x20 batch_items: 0\nnats:\n  url: x\nlog: {level: loud, format: xml}\n",
+             \x20 batch_items: 0\ngnats:\n  url: x\nlog: {level: loud, format: xml}\n",
             &[
                 "t.yaml:3: limits.outbox_byte: unknown key",
                 "t.yaml:4: limits.fragments: is string \"many\", must be an integer",
                 "t.yaml:5: limits.head_timeout: \"5\" is no duration such as 10s or 500ms",
                 "t.yaml:6: limits.batch_items: is 0, must be 1 to 10000",
-                "t.yaml:7: nats: unknown key",
+                "t.yaml:7: gnats: unknown key",
                 "t.yaml:9: log.format: \"xml\" is not json or pretty",
                 "t.yaml:9: log.level: must be error, warn, info, debug or trace",
             ],

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::{Ask, AttachError, Event, ShardId, Ticket};
 use crate::bus::{Arrival, Bus, Live, SubscribeError};
@@ -21,6 +21,9 @@ use crate::topic::Pattern;
 const GAP_INTERVAL: Duration = Duration::from_secs(1);
 /// A Shard whose inbox was full is tried again after this.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// A Feed that was ended with Shards attached is opened again after this.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// One Feed.
 pub(super) struct Feed {
@@ -54,11 +57,27 @@ impl Feed {
         }
     }
 
-    /// Runs until the directory lets go of it.
+    /// Runs until the directory lets go of it, or nobody is attached and the Bus cannot be reached.
     pub(super) async fn run<B: Bus>(mut self, bus: B) {
-        let Some(mut live) = self.open(&bus).await else {
-            return;
-        };
+        while let Some(live) = self.open(&bus).await {
+            if !self.serve(live).await {
+                return;
+            }
+        }
+        // Whoever asked meanwhile is answered; whoever asks from now on makes the directory open
+        // another.
+        self.asks.close();
+        while let Some(ask) = self.asks.recv().await {
+            self.refuse(ask);
+        }
+        while self.shards.iter().any(Shard::is_behind) {
+            self.catch_up();
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Hands on what comes. Whether it is to be opened again: the Bus has ended it.
+    async fn serve(&mut self, mut live: impl Live) -> bool {
         let mut retry = interval(RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -66,13 +85,15 @@ impl Feed {
             tokio::select! {
                 ask = self.asks.recv() => match ask {
                     Some(ask) => self.take(ask),
-                    None => return,
+                    None => return false,
                 },
                 arrival = live.next() => match arrival {
                     Some(Arrival::Publication(publication)) => self.deliver(&publication),
                     Some(Arrival::Lost) => self.lose(),
-                    // The Bus ended it. Whoever attaches next makes the directory open another.
-                    None => { self.lose(); self.catch_up(); return; }
+                    None => {
+                        self.lose();
+                        return true;
+                    }
                 },
                 _ = retry.tick(), if behind => self.catch_up(),
             }
@@ -80,29 +101,60 @@ impl Feed {
     }
 
     /// Subscribes, while asks go on being taken: those who attach meanwhile are answered together.
+    /// As long as somebody is attached from before, it goes on trying; what came meanwhile is lost,
+    /// and told.
     async fn open<B: Bus>(&mut self, bus: &B) -> Option<B::Live> {
-        let mut attaching: Vec<(ShardId, Ticket)> = Vec::new();
-        let pattern = self.pattern.clone();
-        let subscribing = bus.subscribe(&pattern);
-        tokio::pin!(subscribing);
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut subscribing => break outcome,
-                ask = self.asks.recv() => match ask? {
-                    Ask::Attach { shard, ticket, .. } => attaching.push((shard, ticket)),
-                    // Nobody waits there any more, but the Shard counts its attaches under way.
-                    Ask::Detach { shard, .. } => {
-                        for (shard, ticket) in attaching.extract_if(.., |(other, _)| *other == shard) {
-                            self.answer(shard, ticket, Some(SubscribeError::Unavailable));
+        loop {
+            let mut attaching: Vec<(ShardId, Ticket)> = Vec::new();
+            let pattern = self.pattern.clone();
+            let subscribing = bus.subscribe(&pattern);
+            tokio::pin!(subscribing);
+            let outcome = loop {
+                tokio::select! {
+                    outcome = &mut subscribing => break outcome,
+                    ask = self.asks.recv() => match ask? {
+                        Ask::Attach { shard, ticket, .. } => attaching.push((shard, ticket)),
+                        Ask::Detach { shard, .. } => {
+                            // Their Subscriptions have ended, but the Shard counts its answers.
+                            for (_, ticket) in attaching.extract_if(.., |(other, _)| *other == shard) {
+                                self.answer(shard, ticket, Some(SubscribeError::Unavailable));
+                            }
+                            self.take(Ask::Detach { shard, pattern: pattern.clone() });
                         }
-                    }
-                },
+                    },
+                }
+            };
+            self.lose();
+            for (shard, ticket) in attaching {
+                self.answer(shard, ticket, outcome.as_ref().err().copied());
             }
-        };
-        for (shard, ticket) in attaching {
-            self.answer(shard, ticket, outcome.as_ref().err().copied());
+            match outcome {
+                Ok(live) => return Some(live),
+                Err(_) if !self.shards.iter().any(|shard| shard.interested) => return None,
+                Err(_) => self.pause().await?,
+            }
         }
-        outcome.ok()
+    }
+
+    /// Waits before the next try. Whoever asks is refused.
+    async fn pause(&mut self) -> Option<()> {
+        let until = Instant::now() + REOPEN;
+        loop {
+            self.catch_up();
+            tokio::select! {
+                () = sleep_until(until) => return Some(()),
+                ask = self.asks.recv() => self.refuse(ask?),
+            }
+        }
+    }
+
+    fn refuse(&mut self, ask: Ask) {
+        match ask {
+            Ask::Attach { shard, ticket, .. } => {
+                self.answer(shard, ticket, Some(SubscribeError::Unavailable));
+            }
+            detach @ Ask::Detach { .. } => self.take(detach),
+        }
     }
 
     fn take(&mut self, ask: Ask) {
@@ -208,7 +260,9 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::{PublishError, Receipt};
+    use tokio::sync::watch;
+
+    use crate::bus::{Link, PublishError, Receipt};
 
     /// A Bus that never answers.
     #[derive(Clone)]
@@ -223,6 +277,10 @@ mod tests {
 
         async fn subscribe(&self, _: &Pattern) -> Result<Nothing, SubscribeError> {
             std::future::pending().await
+        }
+
+        fn link(&self) -> watch::Receiver<Link> {
+            watch::channel(Link::new(true)).1
         }
     }
 

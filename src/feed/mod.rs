@@ -201,33 +201,34 @@ impl<B: Bus> Directory<B> {
     }
 
     async fn attach(&mut self, shard: ShardId, pattern: Pattern, ticket: Ticket) {
-        let ended = self
-            .open
-            .get(&pattern)
-            .is_none_or(|feed| feed.asks.is_closed());
-        if ended && let Err(why) = self.open_feed(&pattern) {
-            let inbox = self.shards.get(usize::from(shard.0)).cloned();
-            if let Some(inbox) = inbox {
-                // The Shard waits for this answer, and reads its inbox without waiting for us.
-                let _ = inbox.send(Event::Refused(ticket, why)).await;
+        loop {
+            if !self.open.contains_key(&pattern)
+                && let Err(why) = self.open_feed(&pattern)
+            {
+                if let Some(inbox) = self.shards.get(usize::from(shard.0)) {
+                    // The Shard waits for this answer, and reads its inbox without waiting for us.
+                    let _ = inbox.send(Event::Refused(ticket, why)).await;
+                }
+                return;
             }
-            return;
-        }
-        let Some(feed) = self.open.get_mut(&pattern) else {
-            return;
-        };
-        feed.lingers_until = None;
-        if !feed.interested.contains(&shard) {
-            feed.interested.push(shard);
-        }
-        let _ = feed
-            .asks
-            .send(Ask::Attach {
+            let Some(feed) = self.open.get_mut(&pattern) else {
+                return;
+            };
+            feed.lingers_until = None;
+            if !feed.interested.contains(&shard) {
+                feed.interested.push(shard);
+            }
+            let ask = Ask::Attach {
                 shard,
-                pattern,
+                pattern: pattern.clone(),
                 ticket,
-            })
-            .await;
+            };
+            if feed.asks.send(ask).await.is_ok() {
+                return;
+            }
+            // It could not subscribe, and has ended.
+            self.open.remove(&pattern);
+        }
     }
 
     async fn detach(&mut self, shard: ShardId, pattern: Pattern) {

@@ -1,15 +1,21 @@
 //! Whether the node lives and wants traffic, on the management port. Never a question of load.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use serde::Serialize;
 
 use super::State;
 
+/// NATS may be away for this long before the node wants no more clients: most outages are shorter.
+const LINK_DOWN: Duration = Duration::from_secs(10);
+
 #[derive(Serialize)]
 struct Health {
     ok: bool,
-    why: Vec<&'static str>,
+    why: Vec<String>,
 }
 
 /// The process turns: it has answered.
@@ -22,11 +28,18 @@ pub(super) async fn live() -> HttpResponse {
 
 /// The node wants new Connections.
 pub(super) async fn ready(state: Data<State>) -> HttpResponse {
-    let why = if state.is_draining() {
-        vec!["the node is draining"]
-    } else {
-        Vec::new()
-    };
+    let mut why = Vec::new();
+    if state.leaving.load(Ordering::Relaxed) {
+        why.push("the node is draining".to_owned());
+    }
+    let link = *state.link.borrow();
+    let down = link.since.elapsed();
+    if !link.connected && (down >= LINK_DOWN || link.suspicions == 0) {
+        why.push(format!(
+            "NATS has not been reached for {} s",
+            down.as_secs()
+        ));
+    }
     let health = Health {
         ok: why.is_empty(),
         why,
@@ -36,6 +49,12 @@ pub(super) async fn ready(state: Data<State>) -> HttpResponse {
     } else {
         HttpResponse::ServiceUnavailable().json(health)
     }
+}
+
+/// `POST /drain`: the node goes away, as if it had been told by a signal.
+pub(super) async fn drain(state: Data<State>) -> HttpResponse {
+    state.drain_asked.notify_one();
+    HttpResponse::Accepted().finish()
 }
 
 /// What the Shards count.

@@ -36,6 +36,7 @@ use tokio::time::timeout;
 use super::patience::Patient;
 use super::problem::Problem;
 use super::{State, app, management};
+use crate::admission::Pass;
 use crate::protocol::error::Code;
 use crate::session::Handshake;
 use crate::shard::{self, Seat, Takeover};
@@ -176,6 +177,10 @@ fn take_over(mut response: HttpResponse, framed: Framed<Patient, h1::Codec>) -> 
         .extensions_mut()
         .remove::<Handshake>()
         .unwrap_or_default();
+    let Some(pass) = response.extensions_mut().remove::<Pass>() else {
+        // Only the route answers 101, and it leaves a pass.
+        return Ok(());
+    };
     // What came behind the request is in the read buffer; earlier answers may wait in the other.
     let FramedParts {
         io,
@@ -191,6 +196,7 @@ fn take_over(mut response: HttpResponse, framed: Framed<Patient, h1::Codec>) -> 
         head: Bytes::copy_from_slice(&write_buf),
         read: BytesMut::from(&read_buf[..]),
         handshake,
+        pass,
     });
     Ok(())
 }

@@ -26,9 +26,11 @@ use actix_web::middleware::{DefaultHeaders, from_fn};
 pub use actix_web::web::Data;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, Error};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 
+use crate::admission::Admission;
 use crate::auth::Auth;
+use crate::bus::Link;
 use crate::namespace::Namespaces;
 use crate::publication::Timestamp;
 use crate::publisher::Publisher;
@@ -38,8 +40,6 @@ use crate::shard::counts::{Counts, Snapshot};
 /// What HTTP takes.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Most Connections of the node.
-    pub max_connections: usize,
     /// Most Publications of one batch.
     pub batch_items: usize,
     /// Largest batch, in bytes.
@@ -68,8 +68,16 @@ pub struct State {
     pub counts: Vec<Arc<Counts>>,
     /// To each Shard.
     pub orders: Vec<mpsc::Sender<Order>>,
-    /// Whether the node is going away.
+    /// Who may come in.
+    pub admission: Arc<Admission>,
+    /// The node's link to the others.
+    pub link: watch::Receiver<Link>,
+    /// Whether the node is about to go away: it is not ready, and does all else as before.
+    pub leaving: AtomicBool,
+    /// Whether it is going: nobody new comes in.
     pub draining: AtomicBool,
+    /// Told when an operator wants it to go.
+    pub drain_asked: Notify,
     /// The wall clock.
     pub wall: fn() -> Timestamp,
     /// What only `dev` has.
@@ -155,6 +163,7 @@ fn management(
         .app_data(state.clone())
         .service(web::resource("/health/live").route(web::get().to(health::live)))
         .service(web::resource("/health/ready").route(web::get().to(health::ready)))
+        .service(web::resource("/drain").route(web::post().to(health::drain)))
         .service(web::resource("/status").route(web::get().to(health::status)))
         .default_service(web::to(problem::not_found))
 }

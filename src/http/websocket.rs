@@ -14,11 +14,15 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
 
+use uuid::Uuid;
+
 use super::State;
 use super::listener::Upgrading;
 use super::problem::Problem;
 use super::{cors, credentials, query};
+use crate::admission;
 use crate::auth::Token;
+use crate::protocol;
 use crate::protocol::error::Code;
 use crate::session::Handshake;
 
@@ -26,6 +30,8 @@ use crate::session::Handshake;
 const JSON: &str = "tidegate.v1.json";
 /// A subprotocol that is a Token.
 const BEARER: &str = "bearer.";
+/// Told times are spread over this.
+const RETURN_SPREAD_MS: u64 = 1_000;
 
 /// The route.
 pub(super) async fn connect(
@@ -47,20 +53,29 @@ pub(super) async fn connect(
     if state.is_draining() {
         return Err(Problem::new(Code::Draining, "this node is going away").into());
     }
-    if state.counted().connections >= state.config.max_connections as u64 {
-        let words = "this node has all the connections that it takes";
-        return Err(Problem::new(Code::Overloaded, words).into());
-    }
     let handshake = Handshake {
         token: bearer.or(protocols.token).or(asked.token),
         topics: asked.topics,
         heartbeat: asked.heartbeat,
         refused: (!cors::admits(request.headers(), &state)).then_some(Code::Origin),
     };
+    let pass = state.admission.enter().map_err(overloaded)?;
     let (mut response, _, _) =
         actix_ws::handle_with_protocols(&request, body, &[JSON]).map_err(refused)?;
     response.extensions_mut().insert(handshake);
+    response.extensions_mut().insert(pass);
     Ok(response)
+}
+
+fn overloaded(why: admission::Refused) -> Problem {
+    let mut error = protocol::Error::new(Code::Overloaded, why.to_string());
+    if let admission::Refused::TooFast(wait) = why {
+        // Whoever is told the same time comes back at the same time.
+        let spread = Uuid::now_v7().as_u64_pair().1 % RETURN_SPREAD_MS;
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        error = error.after_ms(wait.saturating_add(spread));
+    }
+    error.into()
 }
 
 /// What stands in `Sec-WebSocket-Protocol`.

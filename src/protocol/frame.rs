@@ -251,6 +251,16 @@ pub enum Push {
         #[serde(serialize_with = "super::json::code")]
         code: super::Code,
     },
+    /// The node's link to the others is lost, or whole again.
+    Bus {
+        /// Whether it is whole.
+        connected: bool,
+    },
+    /// The node goes away: connect elsewhere at this time.
+    GoingAway {
+        /// From now.
+        reconnect_in_ms: u64,
+    },
     /// Asks for a sign of life.
     Ping,
 }

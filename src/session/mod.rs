@@ -25,6 +25,9 @@ use crate::topic::{BYTES_MAX, Pattern};
 use limits::{Limits, Rate};
 use subscription::{State, Subscriptions};
 
+/// A user with all the Connections that one may have is told to come back after this.
+const CONNECTION_LIMIT_MS: u64 = 10_000;
+
 /// A reading of the monotonic clock, in milliseconds since the node began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
@@ -103,6 +106,10 @@ pub enum Input {
     Published(Result<Published, Error>),
     /// The Subscription with this Pattern lost something.
     Gap(Pattern, GapReason),
+    /// The node's link to the others is lost, or whole again.
+    Bus(bool),
+    /// The node goes away; this client is to leave after so many milliseconds.
+    GoingAway(u64),
     /// Time has passed.
     Clock,
 }
@@ -166,10 +173,22 @@ struct Publishing {
     waiting: VecDeque<(Option<Id>, Draft)>,
 }
 
+/// What is so while an Input is handled.
+pub struct Context<'a> {
+    /// What all Sessions share.
+    pub config: &'a Config,
+    /// Makes this Connection's id, which few Frames need.
+    pub connection: &'a dyn Fn() -> Box<str>,
+    /// Both clocks.
+    pub now: Now,
+    /// Whether the node reaches the others.
+    pub bus_connected: bool,
+}
+
 /// Everything a rule needs besides the Session itself.
 struct Scene<'a> {
+    context: &'a Context<'a>,
     config: &'a Config,
-    connection: &'a dyn Fn() -> Box<str>,
     now: Now,
     out: &'a mut Vec<Output>,
 }
@@ -199,19 +218,12 @@ impl Session {
         }
     }
 
-    /// Takes in what happened, and appends what is to be done. `connection` makes this Connection's
-    /// id, which few Frames need.
-    pub fn handle(
-        &mut self,
-        config: &Config,
-        connection: &dyn Fn() -> Box<str>,
-        now: Now,
-        input: Input,
-        out: &mut Vec<Output>,
-    ) {
+    /// Takes in what happened, and appends what is to be done.
+    pub fn handle(&mut self, context: &Context<'_>, input: Input, out: &mut Vec<Output>) {
+        let (config, now) = (context.config, context.now);
         let scene = &mut Scene {
+            context,
             config,
-            connection,
             now,
             out,
         };
@@ -227,6 +239,19 @@ impl Session {
             Input::Published(outcome) => self.published(scene, outcome),
             Input::Gap(topic, reason) => {
                 scene.out.push(Output::Push(Push::Gap { topic, reason }));
+            }
+            // Who is not `connected` yet hears it then.
+            Input::Bus(connected) => {
+                if matches!(self.phase, Phase::Open { .. }) {
+                    scene.out.push(Output::Push(Push::Bus { connected }));
+                }
+            }
+            Input::GoingAway(reconnect_in_ms) => {
+                if matches!(self.phase, Phase::Open { .. }) {
+                    scene
+                        .out
+                        .push(Output::Push(Push::GoingAway { reconnect_in_ms }));
+                }
             }
             Input::Clock => self.clock(scene),
         }
@@ -304,6 +329,9 @@ impl Session {
         let renewed = match &mut self.phase {
             Phase::Opening(opening) => match (opening.verifying.take(), verdict) {
                 (Some(id), Ok(claims)) => return self.connect(scene, claims, id),
+                (_, Err(code @ Code::ConnectionLimit)) => {
+                    return self.close(scene, Close::Later(code, CONNECTION_LIMIT_MS));
+                }
                 (_, Err(code)) => return self.close(scene, Close::Refused(code)),
                 (None, Ok(_)) => return,
             },
@@ -331,13 +359,16 @@ impl Session {
         self.take_claims(scene, claims);
         let connected = Reply::Connected {
             id,
-            connection: (scene.connection)(),
+            connection: (scene.context.connection)(),
             node: Arc::clone(&scene.config.node),
             expires_at,
             heartbeat_ms: millis(scene.config.heartbeat),
             limits: scene.config.limits,
         };
         scene.reply(connected);
+        if !scene.context.bus_connected {
+            scene.out.push(Output::Push(Push::Bus { connected: false }));
+        }
         if !topics.is_empty() {
             self.subscribe(scene, None, topics);
         }

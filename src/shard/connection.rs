@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use super::outbox::{Full, Outbox, Piece};
 use super::socket::Reader;
 use super::wheel::Slot;
+use crate::admission::Pass;
 use crate::protocol::frame::Heartbeat;
 use crate::session::{Moment, Session};
 
@@ -48,6 +49,10 @@ pub(super) struct Connection {
     pub(super) heartbeat: Heartbeat,
     /// Whether it is on the Shard's list of those to flush.
     pub(super) dirty: bool,
+    /// When it is to have gone elsewhere.
+    pub(super) leaves: Option<Moment>,
+    /// The right to be here.
+    pub(super) pass: Pass,
     /// It has ended, and says so until then.
     pub(super) goodbye: Option<Goodbye>,
 }

@@ -39,11 +39,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
+use crate::admission::Pass;
 use crate::auth::{Auth, Claims};
 use crate::feed::{AttachError, Event, Feeds, ShardId, Ticket};
 use crate::protocol::error::{Code, Error};
 use crate::protocol::frame::Heartbeat;
-use crate::protocol::{Close, Envelope, Push, json};
+use crate::protocol::{Close, Envelope, Push, Reply, json};
 use crate::publication::Draft;
 use crate::publisher::Publisher;
 use crate::session::{self, Handshake, Input, Moment, Now, Output, Session};
@@ -74,8 +75,8 @@ const GOODBYE_MS: u64 = 1_000;
 const STOPPED_SLOTS: u64 = 2_000 / wheel::SLOT_MS;
 /// Those whom a node that goes away sends elsewhere arrive there over this time.
 const RETURN_SPREAD_MS: u64 = 2_000;
-/// Attaches under way, on one Shard.
-const ATTACHES_WAITING: usize = 20_000;
+/// A client that has not moved this long after its slot is closed.
+pub const SLOT_GRACE: Duration = Duration::from_secs(3);
 
 /// How a Shard treats its Connections.
 #[derive(Debug, Clone)]
@@ -92,6 +93,10 @@ pub struct Config {
     pub write_timeout: Duration,
     /// Sets this node's Connections apart from all others', in their ids.
     pub connection_prefix: Arc<str>,
+    /// A Connection is sent elsewhere at this age, give or take a tenth.
+    pub max_age: Option<Duration>,
+    /// Subscriptions of this Shard that may wait for their Feed.
+    pub attaches_waiting: usize,
     /// What Sessions share.
     pub session: session::Config,
 }
@@ -133,8 +138,15 @@ pub struct Seat {
 pub enum Order {
     /// Drop the socket of this Connection, if it is here, as a broken network would.
     Cut(String),
-    /// End every Connection: the node goes away.
-    Drain,
+    /// Send every Connection elsewhere, one by one over this time; none of it: close them all now.
+    Drain {
+        /// The slots lie within it.
+        window: Duration,
+    },
+    /// End every Connection: the process ends.
+    CloseAll,
+    /// The node's link to the others is lost, or whole again.
+    Link(bool),
 }
 
 /// A socket taken over from HTTP.
@@ -145,6 +157,8 @@ pub struct Takeover {
     pub head: Bytes,
     /// What was read behind the request.
     pub read: BytesMut,
+    /// The right to be here.
+    pub pass: Pass,
     /// What the request said.
     pub handshake: Handshake,
 }
@@ -190,6 +204,12 @@ pub struct Shard {
     /// Patterns that nobody here wants, whose Feeds could not be told yet.
     unreleased: Vec<Pattern>,
     attaching: usize,
+    /// Those who are to be told to leave, and when.
+    departing: Vec<(Key, Moment)>,
+    /// Those who are to be told how the link stands.
+    told: Vec<Key>,
+    /// Whether the node reaches the others.
+    bus_connected: bool,
     outputs: Vec<Output>,
     scratch: BytesMut,
     tasks: TaskTracker,
@@ -318,6 +338,9 @@ impl Shard {
                 due: Vec::new(),
                 unreleased: Vec::new(),
                 attaching: 0,
+                departing: Vec::new(),
+                told: Vec::new(),
+                bus_connected: true,
                 outputs: Vec::new(),
                 scratch: BytesMut::new(),
                 tasks: TaskTracker::new(),
@@ -355,6 +378,8 @@ impl Shard {
             slot: 0,
             heartbeat: Heartbeat::default(),
             dirty: false,
+            leaves: None,
+            pass: takeover.pass,
             goodbye: None,
         };
         let Ok(index) = u32::try_from(self.connections.insert(Box::new(connection))) else {
@@ -477,11 +502,16 @@ impl Shard {
             let now = self.now();
             let mut outputs = std::mem::take(&mut self.outputs);
             let (config, shard) = (Arc::clone(&self.world.config), self.id);
+            let bus_connected = self.bus_connected;
             if let Some(connection) = self.get(key) {
                 let name = || connection_name(&config.connection_prefix, shard, key);
-                connection
-                    .session
-                    .handle(&config.session, &name, now, input, &mut outputs);
+                let context = session::Context {
+                    config: &config.session,
+                    connection: &name,
+                    now,
+                    bus_connected,
+                };
+                connection.session.handle(&context, input, &mut outputs);
             }
             for output in outputs.drain(..) {
                 inputs.extend(self.carry_out(key, output));
@@ -494,12 +524,22 @@ impl Shard {
     /// Does one thing that a Session wants. What can be answered at once is.
     fn carry_out(&mut self, key: Key, output: Output) -> Option<Input> {
         match output {
-            Output::Reply(reply) => self.send_text(key, &json::reply(&reply)),
+            Output::Reply(reply) => {
+                if let Reply::Connected { .. } = reply {
+                    // Whoever has shown no Token is nobody in particular from here on.
+                    let _ = self.admit(key, None);
+                }
+                self.send_text(key, &json::reply(&reply));
+            }
             Output::Push(push) => self.send_text(key, &json::push(&push)),
             Output::Verify(token) => {
                 let verdict = self.world.auth.verify(&token, self.now().wall).map_err(|why| {
                     debug!(connection.id = %self.name(key), auth.reason = %why, "Token refused");
                     if why.is_expired() { Code::TokenExpired } else { Code::Unauthenticated }
+                });
+                let verdict = verdict.and_then(|claims| match self.admit(key, claims.who.user()) {
+                    true => Ok(claims),
+                    false => Err(Code::ConnectionLimit),
                 });
                 return Some(Input::Verified(verdict));
             }
@@ -526,6 +566,12 @@ impl Shard {
         None
     }
 
+    /// Whether this user may have one more Connection. Asked again for the same one, it counts once.
+    fn admit(&mut self, key: Key, user: Option<&Arc<str>>) -> bool {
+        self.get(key)
+            .is_none_or(|connection| connection.pass.is_for(user))
+    }
+
     fn live(&mut self, key: Key) -> Vec<Pattern> {
         self.get(key).map_or_else(Vec::new, |one| {
             one.session.subscriptions().live().cloned().collect()
@@ -541,7 +587,7 @@ impl Shard {
         };
         // Behind a release that waits, this attach would be undone by it.
         let asked = self.unreleased.is_empty()
-            && self.attaching < ATTACHES_WAITING
+            && self.attaching < self.world.config.attaches_waiting
             && self
                 .world
                 .feeds
@@ -710,6 +756,10 @@ impl Shard {
                 self.flush(key, now);
             } else if let Some(key) = self.due.pop() {
                 self.look(key);
+            } else if let Some(key) = self.told.pop() {
+                self.handle(key, Input::Bus(self.bus_connected));
+            } else if let Some((key, at)) = self.departing.pop() {
+                self.send_away(key, at);
             } else {
                 self.settle();
                 return false;
@@ -744,6 +794,7 @@ impl Shard {
             self.handle(key, Input::Clock);
         }
         let write_timeout = millis(self.world.config.write_timeout);
+        let max_age = self.world.config.max_age;
         let Some(connection) = self.get(key) else {
             return;
         };
@@ -758,11 +809,32 @@ impl Shard {
             self.counts.slow_consumers.add(1);
             self.end(key, Close::Refused(Code::SlowConsumer));
             return self.remove(key);
+        } else if connection
+            .leaves
+            .is_some_and(|at| at.after(SLOT_GRACE) <= now)
+        {
+            self.end(key, Close::Later(Code::Draining, spread(key)));
+        } else if max_age
+            .is_some_and(|age| connection.leaves.is_none() && old_at(connection, age) <= now)
+        {
+            self.send_away(key, Moment(now.0 + spread(key)));
         } else {
             self.beat(key, now);
         }
         self.flush(key, now);
         self.schedule(key);
+    }
+
+    /// Tells a client to leave at its slot; the wheel closes it some time after that.
+    fn send_away(&mut self, key: Key, at: Moment) {
+        let now = self.now().moment;
+        let Some(connection) = self.get(key) else {
+            return;
+        };
+        if connection.leaves.is_none() {
+            connection.leaves = Some(at);
+            self.handle(key, Input::GoingAway(at.0.saturating_sub(now.0)));
+        }
     }
 
     /// Pings who has been silent, and gives up who stays so.
@@ -803,6 +875,7 @@ impl Shard {
     fn schedule(&mut self, key: Key) {
         let (after, timeout) = self.heartbeat();
         let write_timeout = millis(self.world.config.write_timeout);
+        let max_age = self.world.config.max_age;
         let Some(connection) = self.get(key) else {
             return;
         };
@@ -816,6 +889,11 @@ impl Shard {
         }
         if let Some(blocked) = connection.blocked {
             at = at.min(Moment(blocked.0 + write_timeout));
+        }
+        match (connection.leaves, max_age) {
+            (Some(leaves), _) => at = at.min(leaves.after(SLOT_GRACE)),
+            (None, Some(age)) => at = at.min(old_at(connection, age)),
+            (None, None) => {}
         }
         let waits_in = connection.slot;
         let slot = self.wheel.slot(at);
@@ -954,12 +1032,25 @@ impl Shard {
                     }
                 }
             }
-            Order::Drain => {
+            Order::Drain { window } if window.is_zero() => {
                 for key in keys {
-                    // Told times are spread, so that not all come back at once.
-                    let spread = u64::from(key.serial.wrapping_mul(0x9e37_79b1)) % RETURN_SPREAD_MS;
-                    self.end(key, Close::Later(Code::Draining, spread));
+                    self.end(key, Close::Later(Code::Draining, spread(key)));
                 }
+            }
+            Order::Drain { window } => {
+                let (now, window, all) = (self.now().moment, millis(window), keys.len() as u64);
+                for (key, place) in keys.into_iter().zip(0..) {
+                    // In the middle of its part of the window.
+                    let wait = window * (2 * place + 1) / (2 * all);
+                    self.departing.push((key, Moment(now.0 + wait)));
+                }
+            }
+            Order::CloseAll => keys
+                .into_iter()
+                .for_each(|key| self.end(key, Close::NodeEnds)),
+            Order::Link(connected) => {
+                self.bus_connected = connected;
+                self.told = keys;
             }
         }
     }
@@ -970,6 +1061,17 @@ impl Shard {
         self.counts.subscriptions.set(self.table.subscriptions());
         self.counts.patterns.set(self.table.patterns());
     }
+}
+
+/// Told times are spread, so that not all come back at once.
+fn spread(key: Key) -> u64 {
+    u64::from(key.serial.wrapping_mul(0x9e37_79b1)) % RETURN_SPREAD_MS
+}
+
+/// When a Connection of this greatest age is sent elsewhere: within a tenth of it, early or late.
+fn old_at(connection: &Connection, max_age: Duration) -> Moment {
+    let part = u64::from(connection.serial.wrapping_mul(0x9e37_79b1)) % 201;
+    Moment(connection.opened.0 + millis(max_age) * (900 + part) / 1_000)
 }
 
 fn overloaded() -> Error {

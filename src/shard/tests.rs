@@ -10,6 +10,7 @@ use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use super::*;
+use crate::admission::{self, Admission};
 use crate::auth::Grants;
 use crate::bus;
 use crate::namespace::Namespaces;
@@ -35,7 +36,7 @@ fn world(feeds: Feeds) -> World {
     };
     let publisher = Publisher::new(
         &publishers,
-        bus::Door::default(),
+        bus::Door::Memory(bus::memory::Memory::default()),
         Arc::clone(&namespaces),
         || Timestamp(0),
     );
@@ -49,6 +50,8 @@ fn world(feeds: Feeds) -> World {
         ping_after: Duration::from_secs(25),
         pong_timeout: Duration::from_secs(8),
         write_timeout: Duration::from_secs(20),
+        max_age: None,
+        attaches_waiting: 100,
         connection_prefix: "test".into(),
         session: session::Config {
             node: "test".into(),
@@ -83,6 +86,18 @@ fn world(feeds: Feeds) -> World {
     }
 }
 
+/// A door with room for a few.
+fn door() -> Arc<Admission> {
+    let many = NonZeroU32::new(1_000).unwrap();
+    Admission::new(admission::Config {
+        max_connections: 10,
+        unauthenticated: 10,
+        user_connections: 10,
+        handshakes_per_second: many,
+        handshakes_burst: many,
+    })
+}
+
 /// Gives the Shard a socket that asks for these Topics; the other end, and where it is.
 async fn adopt(shard: &Rc<RefCell<Shard>>, topics: &[&str]) -> (TcpStream, Key) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -102,6 +117,7 @@ async fn adopt(shard: &Rc<RefCell<Shard>>, topics: &[&str]) -> (TcpStream, Key) 
         socket,
         head: Bytes::from_static(b"head"),
         read: BytesMut::new(),
+        pass: door().enter().unwrap(),
         handshake: Handshake {
             topics: topics.iter().map(wanted).collect(),
             ..Handshake::default()

@@ -144,8 +144,8 @@ fn every_fault_is_told_at_once() {
     run(async {
         let (_folder, file) = configured(
             "auth: {anonymous: {subscribe: [open.>]}}\n\
-             nats: {url: \"nats://localhost:4222\"}\n\
-             drain: {window: 45s}\n\
+             gnats: {url: \"nats://localhost:4222\"}\n\
+             drain: {windows: 45s}\n\
              limits:\n  fragments: many\n  ping_after: 1ms\n\
              namespaces:\n  open: {history: {age: 1m}}\n  dash: {max_message_bytes: 0}\n\
              log: {level: loud}\n",
@@ -154,8 +154,8 @@ fn every_fault_is_told_at_once() {
             let ended = tidegate(&[command, "--config", &file]).await;
             assert_eq!((ended.code, ended.stdout.as_str()), (Some(64), ""));
             let expected = [
-                "2: nats: unknown key",
-                "3: drain: unknown key",
+                "2: gnats: unknown key",
+                "3: drain.windows: unknown key",
                 "5: limits.fragments: ",
                 "6: limits.ping_after: is 1ms, must be 1s to 1h",
                 "8: namespaces.open.history: unknown key",
@@ -420,8 +420,9 @@ fn user() -> String {
 fn subscribe_survives_a_restart() {
     run(async {
         let (client, management) = (free_address(), free_address());
-        let (_folder, file) =
-            configured("auth: {anonymous: {subscribe: [open.>], publish: [open.>]}}\nshards: 1\n");
+        let (_folder, file) = configured(
+            "auth: {anonymous: {subscribe: [open.>], publish: [open.>]}}\nshards: 1\ndrain: {lame_duck: 0s, window: 0s}\n",
+        );
         let (listen, health) = (client.to_string(), management.to_string());
         let words = [
             "serve",

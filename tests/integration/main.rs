@@ -20,9 +20,15 @@ mod deaths;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod handshakes;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod many_nodes;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]

@@ -54,6 +54,11 @@ impl Settings {
         }
     }
 
+    /// The same on this NATS.
+    pub(crate) fn on(self, url: &str) -> Self {
+        self.line(&format!("nats: {{url: {url:?}}}"))
+    }
+
     /// One more line below `limits:`.
     pub(crate) fn limit(mut self, line: &str) -> Self {
         self.limits.push(line.to_owned());
@@ -306,6 +311,9 @@ fn yaml(
         "issuers: [{{algorithm: HS256, key_file: {:?}}}]",
         folder.path().join("secret")
     )];
+    if !settings.top.iter().any(|line| line.starts_with("drain:")) {
+        let _ = writeln!(out, "drain: {{lame_duck: 0s, window: 0s}}");
+    }
     for line in &settings.top {
         let _ = writeln!(out, "{line}");
     }
@@ -322,10 +330,18 @@ fn yaml(
         out,
         "  anonymous: {{subscribe: {subscribe:?}, publish: {publish:?}}}"
     );
-    if !settings.limits.is_empty() {
-        let _ = writeln!(out, "limits:");
-        for line in &settings.limits {
-            let _ = writeln!(out, "  {line}");
+    let _ = writeln!(out, "limits:");
+    for line in &settings.limits {
+        let _ = writeln!(out, "  {line}");
+    }
+    // Tests open thousands at once; who tests these bounds says so.
+    for key in [
+        "handshakes_per_second",
+        "handshakes_burst",
+        "unauthenticated",
+    ] {
+        if !settings.limits.iter().any(|line| line.starts_with(key)) {
+            let _ = writeln!(out, "  {key}: 100000");
         }
     }
     let _ = writeln!(out, "log: {{format: json, level: debug}}");

@@ -3,12 +3,14 @@
 
 pub(crate) mod browser;
 pub(crate) mod gateway;
+pub(crate) mod nats;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 
 pub(crate) use browser::Browser;
 pub(crate) use gateway::{Gateway, Grants, Settings};
+pub(crate) use nats::Nats;
 pub(crate) use process::Process;
 pub(crate) use proxy::Proxy;
 

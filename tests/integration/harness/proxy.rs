@@ -16,6 +16,8 @@ pub(crate) enum Weather {
     Pass,
     /// Connections stay open, and nothing passes.
     BlackHole,
+    /// What the client sends arrives, and no answer comes back.
+    Half,
 }
 
 /// A proxy on an address of its own.
@@ -55,8 +57,18 @@ async fn accept(listener: TcpListener, target: SocketAddr, weather: Arc<watch::S
         };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        pumps.spawn(pump(from_client, to_server, weather.subscribe()));
-        pumps.spawn(pump(from_server, to_client, weather.subscribe()));
+        pumps.spawn(pump(
+            from_client,
+            to_server,
+            weather.subscribe(),
+            &[Weather::Pass, Weather::Half],
+        ));
+        pumps.spawn(pump(
+            from_server,
+            to_client,
+            weather.subscribe(),
+            &[Weather::Pass],
+        ));
     }
 }
 
@@ -64,13 +76,14 @@ async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut weather: watch::Receiver<Weather>,
+    passes_in: &'static [Weather],
 ) {
     let mut bytes = vec![0; 16 * 1_024];
     loop {
         let read = from.read(&mut bytes).await.unwrap_or(0);
         // In a black hole not even the end of a connection arrives.
         let passes = weather
-            .wait_for(|weather| *weather == Weather::Pass)
+            .wait_for(|weather| passes_in.contains(weather))
             .await
             .is_ok();
         if read == 0 || !passes || to.write_all(&bytes[..read]).await.is_err() {

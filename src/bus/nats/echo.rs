@@ -1,0 +1,97 @@
+//! Proof that the server has taken what was sent: a round trip on the same connection.
+//!
+//! A publish without an answer proves nothing: it may wait in a buffer of ours while the link is down,
+//! and a flush is no better. So the node sends itself a number behind it. When that comes back, on the
+//! same link, everything sent before it has arrived. One round is under way at a time; whoever comes
+//! meanwhile shares the next.
+
+use std::time::Duration;
+
+use async_nats::{Client, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::link;
+
+/// Who may wait for the next round.
+const WAITING_MAX: usize = 16_384;
+/// A round that takes longer has failed.
+const ROUND: Duration = Duration::from_secs(2);
+
+/// Asks for rounds; clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Echo {
+    waiting: mpsc::Sender<oneshot::Sender<Option<u64>>>,
+}
+
+/// Runs the rounds of one connection.
+pub(super) struct Rounds {
+    client: Client,
+    subject: String,
+    echoes: Subscriber,
+    waiting: mpsc::Receiver<oneshot::Sender<Option<u64>>>,
+    number: u64,
+}
+
+impl Echo {
+    /// Waits until all that this connection was given before has arrived at the server. Gives the
+    /// generation of the link on which that was so; nothing if it cannot be said.
+    pub(super) async fn round(&self) -> Option<u64> {
+        let (answer, answered) = oneshot::channel();
+        self.waiting.try_send(answer).ok()?;
+        answered.await.ok()?
+    }
+}
+
+impl Rounds {
+    /// The two ends. `echoes` is the subscription on `subject`.
+    pub(super) fn new(client: Client, subject: String, echoes: Subscriber) -> (Echo, Self) {
+        let (sender, waiting) = mpsc::channel(WAITING_MAX);
+        (
+            Echo { waiting: sender },
+            Self {
+                client,
+                subject,
+                echoes,
+                waiting,
+                number: 0,
+            },
+        )
+    }
+
+    /// Runs until nobody can ask any more.
+    pub(super) async fn run(mut self) {
+        let mut sharing = Vec::new();
+        while self.waiting.recv_many(&mut sharing, WAITING_MAX).await > 0 {
+            let generation = link::generation(&self.client);
+            let came_back = timeout(ROUND, self.round()).await.unwrap_or(false);
+            let proven = came_back && link::generation(&self.client) == generation;
+            for answer in sharing.drain(..) {
+                // Who has given up waiting needs no answer.
+                let _ = answer.send(proven.then_some(generation));
+            }
+        }
+    }
+
+    async fn round(&mut self) -> bool {
+        self.number += 1;
+        let number = Bytes::from(self.number.to_string());
+        if self
+            .client
+            .publish(self.subject.clone(), number.clone())
+            .await
+            .is_err()
+        {
+            return false;
+        }
+        // A number of an earlier round may come late.
+        while let Some(echo) = self.echoes.next().await {
+            if echo.payload == number {
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,125 @@
+//! The node's link to NATS: whether it is whole, and whenever something may have been lost on it.
+//!
+//! The client library reconnects by itself and says so in events that it may drop; the count of its
+//! connects is the only sure sign. So it is read several times a second, and events only make that
+//! faster. Everybody who must tell of a loss watches [`State`]: a risen `suspicions` means that
+//! something may be missing since.
+
+use std::time::Duration;
+
+use async_nats::{Client, Event, connection};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::echo::Echo;
+use crate::bus::Link;
+
+/// Events that may wait; more are dropped, and the next look finds what they said.
+pub(super) const EVENTS_MAX: usize = 128;
+const LOOK: Duration = Duration::from_millis(250);
+/// Overflow of a subscription is told at most this often: one burst gives thousands of events.
+const OVERFLOW_TOLD: Duration = Duration::from_secs(1);
+const LAME_DUCK_SPREAD_MS: u64 = 1_000;
+
+/// How often this client has connected.
+pub(super) fn generation(client: &Client) -> u64 {
+    client
+        .statistics()
+        .connects
+        .load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Whether it is connected right now.
+pub(super) fn is_connected(client: &Client) -> bool {
+    client.connection_state() == connection::State::Connected
+}
+
+/// Watches one link.
+pub(super) struct Watcher {
+    pub(super) client: Client,
+    pub(super) echo: Echo,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) link: watch::Sender<Link>,
+}
+
+impl Watcher {
+    /// Runs as long as the node.
+    pub(super) async fn run(mut self) {
+        let mut generation = 0;
+        let mut overflow_told: Option<Instant> = None;
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let event = tokio::select! {
+                _ = looks.tick() => None,
+                event = self.events.recv() => event,
+            };
+            match event {
+                Some(Event::SlowConsumer(_)) => {
+                    if overflow_told.is_none_or(|at| at.elapsed() >= OVERFLOW_TOLD) {
+                        warn!("A queue from NATS was full, and something was lost");
+                        overflow_told = Some(Instant::now());
+                        self.suspect();
+                    }
+                }
+                Some(Event::LameDuckMode) => self.leave_lame_duck().await,
+                Some(Event::ServerError(fault)) => error!(error = %fault, "NATS refuses"),
+                Some(Event::ClientError(fault)) => warn!(error = %fault, "NATS client"),
+                Some(_) | None => {}
+            }
+            if !is_connected(&self.client) {
+                self.lost();
+            } else if self.look_is_needed(generation) {
+                let now = self::generation(&self.client);
+                if self.echo.round().await == Some(now) {
+                    generation = now;
+                    self.whole();
+                }
+            }
+        }
+    }
+
+    fn look_is_needed(&self, generation: u64) -> bool {
+        !self.link.borrow().connected || self::generation(&self.client) != generation
+    }
+
+    fn suspect(&self) {
+        self.link.send_modify(|link| link.suspicions += 1);
+    }
+
+    fn lost(&self) {
+        self.link.send_if_modified(|link| {
+            let was = std::mem::replace(&mut link.connected, false);
+            if was {
+                link.suspicions += 1;
+                link.since = Instant::now();
+                warn!("The link to NATS is lost");
+            }
+            was
+        });
+    }
+
+    /// Connected, and an echo has come back: what was subscribed before is subscribed again.
+    fn whole(&self) {
+        let server = self.client.server_info();
+        info!(nats.server = %server.server_name, nats.version = %server.version, "The link to NATS is whole");
+        self.link.send_modify(|link| {
+            link.connected = true;
+            link.suspicions += 1;
+            link.since = Instant::now();
+        });
+    }
+
+    /// The server is about to go: leave it before it does, but not all nodes at once.
+    async fn leave_lame_duck(&self) {
+        info!("The NATS server is going away; looking for another");
+        // The last group of a version 7 UUID is random.
+        let spread = Uuid::now_v7().as_u64_pair().1 % LAME_DUCK_SPREAD_MS;
+        sleep(Duration::from_millis(spread)).await;
+        if let Err(fault) = self.client.force_reconnect().await {
+            warn!(error = %fault, "NATS client");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What comes from NATS for one Pattern, as Publications.
+
+use std::sync::Arc;
+
+use async_nats::{HeaderMap, Message, Subscriber};
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::subject::Subjects;
+use crate::bus::{Arrival, Link, Live};
+use crate::publication::{Publication, Timestamp};
+
+/// The Publication's id.
+pub(super) const ID: &str = "Nats-Msg-Id";
+/// When it was taken, in milliseconds since 1970.
+pub(super) const TIME: &str = "Tidegate-Time";
+/// The subject of the Token that published it.
+pub(super) const USER: &str = "Tidegate-User";
+
+/// A live subscription; dropping it ends it.
+pub struct Subscription {
+    pub(super) messages: Subscriber,
+    pub(super) subjects: Subjects,
+    pub(super) link: watch::Receiver<Link>,
+    pub(super) now: fn() -> Timestamp,
+}
+
+impl Live for Subscription {
+    async fn next(&mut self) -> Option<Arrival> {
+        loop {
+            tokio::select! {
+                // Whatever changed, something may be missing since.
+                changed = self.link.changed() => return changed.ok().map(|()| Arrival::Lost),
+                message = self.messages.next() => {
+                    if let Some(publication) = self.read(&message?) {
+                        return Some(Arrival::Publication(Arc::new(publication)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Subscription {
+    /// None for a subject that is no legal Topic: somebody else's message.
+    fn read(&self, message: &Message) -> Option<Publication> {
+        let topic = self.subjects.read(&message.subject)?;
+        let header = |name| {
+            message
+                .headers
+                .as_ref()
+                .and_then(|headers| last(headers, name))
+        };
+        let time = header(TIME)
+            .and_then(|text| text.parse().ok())
+            .map(Timestamp);
+        Some(Publication {
+            topic,
+            id: header(ID).map_or_else(|| Uuid::now_v7().to_string().into(), Into::into),
+            time: time.unwrap_or_else(self.now),
+            user: header(USER).map(Into::into),
+            payload: message.payload.clone(),
+        })
+    }
+}
+
+/// The last header of a name: what a node wrote stands behind what came from elsewhere.
+fn last<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers
+        .get_last(name)
+        .map(async_nats::HeaderValue::as_str)
+        .filter(|text| !text.is_empty())
+}

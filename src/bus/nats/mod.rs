@@ -1,0 +1,270 @@
+//! The Bus of many nodes, on NATS.
+//!
+//! A Topic is a subject below a prefix; what anybody publishes there, a backend or a node, reaches
+//! every node that has a Feed for it, and no other. There is nothing here to repair from: what is lost
+//! is told, by [`Link`].
+
+mod echo;
+mod link;
+mod live;
+mod subject;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{Bus, Link, PublishError, Receipt, SubscribeError};
+use crate::publication::{Publication, Timestamp};
+use crate::topic::Pattern;
+use echo::{Echo, Rounds};
+use link::Watcher;
+pub use live::Subscription;
+use subject::Subjects;
+pub use subject::prefix_fault;
+
+/// Messages that may wait for one subscription; beyond it the newest is lost, and told.
+const SUBSCRIPTION_ITEMS: usize = 16_384;
+/// Commands to the server that may wait while the link is down.
+const CLIENT_ITEMS: usize = 2_048;
+/// A dead link shows within two or three of these.
+const PING: Duration = Duration::from_secs(4);
+/// Handing a message to the client takes no longer, or it is refused.
+const HAND_OVER: Duration = Duration::from_secs(1);
+const RECONNECT_FIRST_MS: u64 = 50;
+const RECONNECT_MAX_MS: u64 = 500;
+const RECONNECT_SPREAD_MS: u64 = 250;
+
+/// How NATS is reached.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Config {
+    /// `nats://host:4222`, several with commas; empty: the Bus is in memory.
+    pub url: String,
+    /// What every subject of this deployment begins with.
+    pub prefix: String,
+    /// The file of NATS credentials (`.creds`).
+    pub credentials_file: Option<PathBuf>,
+    /// TLS.
+    pub tls: Tls,
+}
+
+/// TLS to NATS.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Tls {
+    /// Roots to trust besides those of the system, in PEM.
+    pub ca_file: Option<PathBuf>,
+    /// This node's certificate, in PEM.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            prefix: "tidegate".to_owned(),
+            credentials_file: None,
+            tls: Tls::default(),
+        }
+    }
+}
+
+/// NATS cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The credentials file.
+    #[error("nats.credentials_file: {0}")]
+    Credentials(std::io::Error),
+    /// The URL, or something that the client library has against the rest.
+    #[error("nats.url: {0}")]
+    Client(String),
+}
+
+/// The Bus; clones are the same one.
+#[derive(Clone)]
+pub struct Nats(Arc<Connection>);
+
+struct Connection {
+    client: Client,
+    subjects: Subjects,
+    echo: Echo,
+    link: watch::Receiver<Link>,
+    now: fn() -> Timestamp,
+    /// End with the last clone.
+    _tasks: JoinSet<()>,
+}
+
+impl Nats {
+    /// Sets out to connect, and goes on trying; [`link`](Bus::link) says when it has.
+    ///
+    /// # Errors
+    /// What no retry would mend.
+    pub async fn connect(
+        config: &Config,
+        node: &str,
+        now: fn() -> Timestamp,
+    ) -> Result<Self, ConnectError> {
+        let random = Uuid::now_v7().simple().to_string().split_off(26);
+        let subjects = Subjects::new(&config.prefix, node, &random);
+        let (events, events_end) = mpsc::channel(link::EVENTS_MAX);
+        let options = options(config, subjects.id())
+            .await?
+            .event_callback(move |event| {
+                let events = events.clone();
+                async move {
+                    // What does not fit shows at the next look.
+                    let _ = events.try_send(event);
+                }
+            });
+        let client = options
+            .connect(config.url.split(',').map(str::trim).collect::<Vec<_>>())
+            .await
+            .map_err(|fault| ConnectError::Client(fault.to_string()))?;
+        let echoes = client
+            .subscribe(subjects.echo())
+            .await
+            .map_err(|fault| ConnectError::Client(fault.to_string()))?;
+        let (echo, rounds) = Rounds::new(client.clone(), subjects.echo(), echoes);
+        let (link, link_end) = watch::channel(Link::new(false));
+        let watcher = Watcher {
+            client: client.clone(),
+            echo: echo.clone(),
+            events: events_end,
+            link,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(rounds.run());
+        tasks.spawn(watcher.run());
+        let link = link_end;
+        Ok(Self(Arc::new(Connection {
+            client,
+            subjects,
+            echo,
+            link,
+            now,
+            _tasks: tasks,
+        })))
+    }
+
+    /// Writes out what is still to be sent, as far as that can be done within `limit`.
+    pub async fn flush(&self, limit: Duration) {
+        let _ = timeout(limit, self.0.client.flush()).await;
+    }
+}
+
+impl Bus for Nats {
+    type Live = Subscription;
+
+    async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
+        if !link::is_connected(&self.0.client) {
+            return Err(PublishError::Unavailable);
+        }
+        let generation = link::generation(&self.0.client);
+        let subject = self.0.subjects.topic(&publication.topic);
+        let headers = headers(&publication);
+        let handing = self
+            .0
+            .client
+            .publish_with_headers(subject, headers, publication.payload);
+        match timeout(HAND_OVER, handing).await {
+            Ok(Ok(())) => {}
+            // Not even the client has taken it.
+            Ok(Err(_)) | Err(_) => return Err(PublishError::Unavailable),
+        }
+        match self.0.echo.round().await {
+            Some(proven) if proven == generation => Ok(Receipt {
+                stored: false,
+                duplicate: false,
+            }),
+            Some(_) | None => Err(PublishError::OutcomeUnknown),
+        }
+    }
+
+    async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, SubscribeError> {
+        if !link::is_connected(&self.0.client) {
+            return Err(SubscribeError::Unavailable);
+        }
+        let mut link = self.0.link.clone();
+        link.mark_unchanged();
+        let subscribing = self.0.client.subscribe(self.0.subjects.pattern(pattern));
+        let messages = match timeout(HAND_OVER, subscribing).await {
+            Ok(Ok(messages)) => messages,
+            Ok(Err(_)) | Err(_) => return Err(SubscribeError::Unavailable),
+        };
+        self.0
+            .echo
+            .round()
+            .await
+            .ok_or(SubscribeError::Unavailable)?;
+        Ok(Subscription {
+            messages,
+            subjects: self.0.subjects.clone(),
+            link,
+            now: self.0.now,
+        })
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.0.link.clone()
+    }
+}
+
+async fn options(config: &Config, id: &str) -> Result<ConnectOptions, ConnectError> {
+    let mut options = ConnectOptions::new()
+        .name(format!("tidegate {id}"))
+        .ping_interval(PING)
+        .subscription_capacity(SUBSCRIPTION_ITEMS)
+        .client_capacity(CLIENT_ITEMS)
+        .retry_on_initial_connect()
+        .reconnect_delay_callback(reconnect_delay);
+    if let Some(file) = &config.credentials_file {
+        options = options
+            .credentials_file(file)
+            .await
+            .map_err(ConnectError::Credentials)?;
+    }
+    if let Some(file) = &config.tls.ca_file {
+        options = options
+            .add_root_certificates(file.clone())
+            .require_tls(true);
+    }
+    if let (Some(cert), Some(key)) = (&config.tls.cert_file, &config.tls.key_file) {
+        options = options
+            .add_client_certificate(cert.clone(), key.clone())
+            .require_tls(true);
+    }
+    Ok(options)
+}
+
+/// Fast at first, and not all nodes in step.
+fn reconnect_delay(attempts: usize) -> Duration {
+    let doubled = RECONNECT_FIRST_MS << attempts.min(8);
+    let spread = Uuid::now_v7().as_u64_pair().1 % RECONNECT_SPREAD_MS;
+    Duration::from_millis(doubled.min(RECONNECT_MAX_MS) + spread)
+}
+
+fn headers(publication: &Publication) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let time = publication.time.0.to_string();
+    let user = publication.user.as_deref().unwrap_or_default();
+    for (name, text) in [
+        (live::ID, &*publication.id),
+        (live::TIME, &time),
+        (live::USER, user),
+    ] {
+        // What NATS cannot carry in a header is no id or name of ours.
+        if let (false, Ok(value)) = (text.is_empty(), text.parse::<HeaderValue>()) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}

@@ -1,0 +1,178 @@
+//! A real `nats-server`, or three of them, on free ports of this machine, that end with the test.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::gateway::free_address;
+use super::until;
+
+/// One server.
+pub(crate) struct Nats {
+    process: Option<Child>,
+    /// Where clients connect.
+    pub(crate) client: SocketAddr,
+    monitor: SocketAddr,
+    arguments: Vec<String>,
+    folder: TempDir,
+}
+
+impl Nats {
+    /// Starts one.
+    pub(crate) async fn start() -> Self {
+        Self::configured("").await
+    }
+
+    /// Starts one with these lines of configuration.
+    pub(crate) async fn configured(lines: &str) -> Self {
+        let mut nats = Self::prepared(lines);
+        nats.run().await;
+        nats
+    }
+
+    /// Starts three as a cluster.
+    pub(crate) async fn cluster() -> Vec<Self> {
+        let routes: Vec<SocketAddr> = (0..3).map(|_| free_address()).collect();
+        let urls: Vec<String> = routes
+            .iter()
+            .map(|one| format!("\"nats://{one}\""))
+            .collect();
+        let mut servers = Vec::new();
+        for route in &routes {
+            let lines = format!(
+                "server_name: n{}\ncluster {{ name: test, listen: \"{route}\", routes: [{}] }}\n",
+                route.port(),
+                urls.join(", ")
+            );
+            let mut nats = Self::prepared(&lines);
+            nats.run().await;
+            servers.push(nats);
+        }
+        for nats in &servers {
+            // Two others, over a pool of routes each.
+            until("the cluster is whole", Duration::from_secs(20), || async {
+                nats.varz().await["routes"].as_u64().unwrap_or(0) >= 2
+            })
+            .await;
+        }
+        servers
+    }
+
+    fn prepared(lines: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (client, monitor) = (free_address(), free_address());
+        let file = folder.path().join("nats.conf");
+        let text = format!("listen: \"{client}\"\nhttp: \"{monitor}\"\n{lines}");
+        fs::write(&file, text).expect("it is written");
+        let arguments = vec!["-c".to_owned(), file.display().to_string()];
+        Self {
+            process: None,
+            client,
+            monitor,
+            arguments,
+            folder,
+        }
+    }
+
+    /// Starts it, again after [`kill`](Self::kill), on the same ports.
+    pub(crate) async fn run(&mut self) {
+        let log = self.folder.path().join("log");
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log");
+        let process = Command::new(binary())
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("nats-server starts");
+        self.process = Some(process);
+        until("nats-server answers", Duration::from_secs(20), || async {
+            self.try_varz("/healthz").await.is_some()
+        })
+        .await;
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // It may have ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Sends a signal by name, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.process.as_ref().expect("it runs").id().to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &id])
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Where gateways connect.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://{}", self.client)
+    }
+
+    /// A client of its own, as a backend has one.
+    pub(crate) async fn backend(&self) -> async_nats::Client {
+        async_nats::connect(self.url())
+            .await
+            .expect("NATS takes a client")
+    }
+
+    /// What the server says of itself.
+    pub(crate) async fn varz(&self) -> Value {
+        self.try_varz("/varz").await.expect("the server answers")
+    }
+
+    /// What it says of its clients whose name begins with `tidegate `.
+    pub(crate) async fn gateways(&self) -> Vec<Value> {
+        let all = self
+            .try_varz("/connz?subs=1")
+            .await
+            .expect("the server answers");
+        let all = all["connections"].as_array().cloned().unwrap_or_default();
+        let ours = |one: &Value| {
+            one["name"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("tidegate "))
+        };
+        all.into_iter().filter(ours).collect()
+    }
+
+    async fn try_varz(&self, path: &str) -> Option<Value> {
+        let url = format!("http://{}{path}", self.monitor);
+        reqwest::get(url).await.ok()?.json().await.ok()
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The server that `make tools` has put in place, or one in the path.
+fn binary() -> PathBuf {
+    let tools = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/target/tools/python/bin/nats-server"
+    );
+    let tools = PathBuf::from(tools);
+    if tools.exists() {
+        tools
+    } else {
+        "nats-server".into()
+    }
+}

@@ -1,0 +1,324 @@
+//! Several gateways on a real NATS: one world for their browsers, and honesty when it breaks.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use crate::harness::proxy::Weather;
+use crate::harness::{Browser, Gateway, Nats, Proxy, SOON, Settings, run, soon, until};
+
+async fn gateways(urls: &[String]) -> Vec<Gateway> {
+    let mut gateways = Vec::new();
+    for url in urls {
+        gateways.push(Gateway::start(Settings::open().on(url)).await);
+    }
+    gateways
+}
+
+/// A browser of each gateway for each of these Patterns, all live.
+async fn browsers(gateways: &[Gateway], patterns: &[&str]) -> Vec<Browser> {
+    let mut browsers = Vec::new();
+    for gateway in gateways {
+        for pattern in patterns {
+            let mut browser = gateway.browser("").await;
+            browser.subscribe(pattern).await;
+            browsers.push(browser);
+        }
+    }
+    browsers
+}
+
+/// Reads on until each of these Pushes has come, in whatever order; gives the `bus` among them.
+async fn pushes(browser: &mut Browser, kinds: &[&str], limit: Duration) -> Value {
+    let (mut missing, mut bus) = (kinds.to_vec(), Value::Null);
+    timeout(limit, async {
+        while !missing.is_empty() {
+            let frame = browser
+                .next_or_close(limit)
+                .await
+                .expect("the connection stays");
+            missing.retain(|kind| frame["type"] != *kind);
+            if frame["type"] == "bus" {
+                bus = frame["connected"].clone();
+            }
+            assert!(frame["type"] != "gap" || frame["reason"] == "bus_interrupted");
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("no {missing:?} within {limit:?}"));
+    bus
+}
+
+/// What is published over HTTP on one node, by a client on another, and straight into NATS reaches
+/// exact and wildcard Subscriptions on all three nodes, once and in order; on one server, and with
+/// each node on another server of a cluster.
+#[test]
+fn three_nodes_are_one_world() {
+    run(async {
+        let single = Nats::start().await;
+        let cluster = Nats::cluster().await;
+        let urls = vec![single.url(); 3];
+        let cluster_urls: Vec<String> = cluster.iter().map(Nats::url).collect();
+        for (urls, backend) in [
+            (urls, single.backend().await),
+            (cluster_urls, cluster[0].backend().await),
+        ] {
+            let nodes = gateways(&urls).await;
+            let mut readers = browsers(&nodes, &["open.a", "open.>", "open.*"]).await;
+            let mut publisher = nodes[1].browser("").await;
+            for n in 0..50 {
+                let answer =
+                    nodes[0].publish("open.a", json!({"from": "http", "n": n}).to_string());
+                assert_eq!(answer.await.status(), 200);
+                publisher
+                    .publish("open.a", json!({"from": "client", "n": n}))
+                    .await;
+                let payload = json!({"from": "nats", "n": n}).to_string();
+                backend
+                    .publish("tidegate.in.open.a", payload.into())
+                    .await
+                    .unwrap();
+            }
+            backend.flush().await.unwrap();
+            for reader in &mut readers {
+                let mut next = std::collections::HashMap::new();
+                for _ in 0..150 {
+                    let message = reader.message().await;
+                    let from = message["data"]["from"].as_str().unwrap().to_owned();
+                    let expected = next.entry(from).or_insert(0);
+                    assert_eq!(message["data"]["n"], json!(*expected));
+                    *expected += 1;
+                }
+                reader.is_quiet().await;
+            }
+        }
+    });
+}
+
+/// A node gets nothing from NATS that no client of it wants: the server counts what it sends.
+#[test]
+fn a_node_receives_only_what_its_clients_want() {
+    run(async {
+        let nats = Nats::start().await;
+        let nodes = gateways(&[nats.url(), nats.url()]).await;
+        let mut reader = nodes[0].browser("").await;
+        reader.subscribe("open.wanted").await;
+        let sent = || async {
+            let mut sent: Vec<u64> = Vec::new();
+            for one in nats.gateways().await {
+                sent.push(one["out_bytes"].as_u64().unwrap());
+            }
+            sent.iter().sum::<u64>()
+        };
+        let before = sent().await;
+        let backend = nats.backend().await;
+        for n in 0..1_000 {
+            let payload = format!("{n}{}", " ".repeat(1_000));
+            backend
+                .publish("tidegate.in.open.unwanted", payload.into())
+                .await
+                .unwrap();
+        }
+        backend
+            .publish("tidegate.in.open.wanted", "1".into())
+            .await
+            .unwrap();
+        backend.flush().await.unwrap();
+        assert_eq!(reader.message().await["data"], 1);
+        let grown = sent().await - before;
+        assert!(grown < 20_000, "{grown} bytes were sent to nodes");
+    });
+}
+
+/// NATS is killed and comes back: everybody affected is told at once and again, the node says that it
+/// is not ready, publishes are refused honestly, and delivery goes on by itself.
+#[test]
+fn nats_dies_and_returns() {
+    run(async {
+        let mut nats = Nats::start().await;
+        let nodes = gateways(&[nats.url(), nats.url()]).await;
+        let mut readers = browsers(&nodes, &["open.a", "open.>"]).await;
+        nats.kill();
+        for reader in &mut readers {
+            let bus = pushes(reader, &["bus", "gap"], Duration::from_secs(15)).await;
+            assert_eq!(bus, false);
+        }
+        let answer = nodes[0].publish("open.a", "1").await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["code"], "bus_unavailable");
+        // Who comes meanwhile is told how things stand, and that it cannot be subscribed now.
+        let mut late = nodes[0].browser("topic=open.b").await;
+        assert_eq!(late.next().await["type"], "connected");
+        assert_eq!(
+            late.next().await,
+            json!({"type": "bus", "connected": false})
+        );
+        assert_eq!(late.next().await["code"], "bus_unavailable");
+        until("the node is not ready", Duration::from_secs(15), || async {
+            nodes[0]
+                .health("ready")
+                .await
+                .is_some_and(|health| health["ok"] == false)
+        })
+        .await;
+        nats.run().await;
+        let back = Instant::now();
+        for reader in &mut readers {
+            assert_eq!(pushes(reader, &["bus", "gap"], SOON).await, true);
+        }
+        assert!(
+            back.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            back.elapsed()
+        );
+        assert_eq!(nodes[0].publish("open.a", "2").await.status(), 200);
+        for reader in &mut readers {
+            assert_eq!(reader.message().await["data"], 2);
+        }
+        until("the node is ready", SOON, || async {
+            nodes[0]
+                .health("ready")
+                .await
+                .is_some_and(|health| health["ok"] == true)
+        })
+        .await;
+    });
+}
+
+/// Publishes go on through a black hole of 20 s, both ways and one way, and through a frozen and then
+/// killed server. What was answered 2xx had reached NATS: a spy behind the trouble has seen it.
+#[test]
+fn no_publish_is_confirmed_falsely() {
+    run(async {
+        for trouble in [Trouble::BlackHole, Trouble::Half, Trouble::FrozenThenKilled] {
+            let mut nats = Nats::start().await;
+            let proxy = Proxy::start(nats.client).await;
+            let node = gateways(&[format!("nats://{}", proxy.address)])
+                .await
+                .remove(0);
+            let mut reader = node.browser("").await;
+            reader.subscribe("open.>").await;
+            let backend = nats.backend().await;
+            let mut spy = backend.subscribe("tidegate.in.>").await.unwrap();
+            backend.flush().await.unwrap();
+
+            let (mut confirmed, mut refused) = (Vec::new(), 0);
+            let began = Instant::now();
+            let mut n = 0;
+            while began.elapsed() < Duration::from_secs(24) {
+                match (trouble, n) {
+                    (Trouble::BlackHole, 50) => proxy.set(Weather::BlackHole),
+                    (Trouble::Half, 50) => proxy.set(Weather::Half),
+                    (Trouble::FrozenThenKilled, 50) => nats.signal("STOP"),
+                    _ => {}
+                }
+                let asked = Instant::now();
+                let answer = node.publish("open.a", n.to_string()).await;
+                assert!(
+                    asked.elapsed() < Duration::from_secs(6),
+                    "{:?}",
+                    asked.elapsed()
+                );
+                match answer.status().as_u16() {
+                    200 => confirmed.push(n),
+                    503 | 504 => refused += 1,
+                    other => panic!("{other}"),
+                }
+                n += 1;
+                if n > 60 && trouble == Trouble::FrozenThenKilled {
+                    break;
+                }
+            }
+            assert!(refused > 0, "{trouble:?} was not felt");
+            let mut seen = Vec::new();
+            if trouble == Trouble::FrozenThenKilled {
+                // What the frozen server had taken in before it was killed, the spy has.
+                nats.kill();
+            } else {
+                proxy.set(Weather::Pass);
+            }
+            let quiet = Duration::from_secs(2);
+            while let Ok(Some(message)) =
+                timeout(quiet, futures_util::StreamExt::next(&mut spy)).await
+            {
+                seen.push(
+                    std::str::from_utf8(&message.payload)
+                        .unwrap()
+                        .parse::<i32>()
+                        .unwrap(),
+                );
+            }
+            let lost: Vec<_> = confirmed.iter().filter(|n| !seen.contains(n)).collect();
+            assert!(
+                lost.is_empty(),
+                "{trouble:?}: confirmed and never arrived: {lost:?}"
+            );
+            pushes(&mut reader, &["gap", "bus"], Duration::from_secs(15)).await;
+            if trouble != Trouble::FrozenThenKilled {
+                until("publishing works again", Duration::from_secs(5), || async {
+                    node.publish("open.a", "again").await.status() == 200
+                })
+                .await;
+                soon("the rest arrives", async {
+                    while reader.message().await["data"] != "again" {}
+                })
+                .await;
+            }
+        }
+    });
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    BlackHole,
+    Half,
+    FrozenThenKilled,
+}
+
+/// What a client sends in headers, and what somebody puts into NATS, forges nothing: `user` and `id`
+/// are the gateway's, and a subject that is no legal Topic is nobody's message.
+#[test]
+fn forged_headers_and_subjects_change_nothing() {
+    run(async {
+        let nats = Nats::start().await;
+        let node = gateways(&[nats.url()]).await.remove(0);
+        let mut reader = node.browser("").await;
+        reader.subscribe("open.>").await;
+        let answer = node
+            .request(Method::POST, "/v1/topics/open.a/messages")
+            .header("Tidegate-User", "root")
+            .header("Nats-Msg-Id", "forged")
+            .header("Tidegate-Time", "1")
+            .body("1")
+            .send()
+            .await
+            .unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        let message = reader.message().await;
+        assert_eq!(message["id"], answer["id"]);
+        assert_eq!(message.get("user"), None);
+        assert_ne!(message["time"], "1970-01-01T00:00:00.001Z");
+        let backend = nats.backend().await;
+        for illegal in [
+            "tidegate.in.open.a b",
+            "tidegate.in.open.$x",
+            "tidegate.in.open.*",
+        ] {
+            let _ = backend.publish(illegal, "no".into()).await;
+        }
+        backend
+            .publish("tidegate.in.open.b", "".into())
+            .await
+            .unwrap();
+        backend.flush().await.unwrap();
+        let message = reader.message().await;
+        assert_eq!(
+            (&message["topic"], &message["deleted"]),
+            (&json!("open.b"), &json!(true))
+        );
+        reader.is_quiet().await;
+    });
+}
