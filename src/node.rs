@@ -89,7 +89,7 @@ pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> i
         publisher: Arc::clone(&publisher),
         clock: Arc::new(move || now(started)),
     };
-    let seats = Seats::new(config.shards, &world);
+    let seats = Seats::new(config.shards, config.limits.shard_inbox, &world);
     let state = Data::new(State {
         config: requests(&config.limits),
         auth: Arc::clone(&auth),
@@ -286,7 +286,7 @@ struct Seats {
 }
 
 impl Seats {
-    fn new(shards: usize, world: &World) -> Self {
+    fn new(shards: usize, inbox_items: usize, world: &World) -> Self {
         let mut seats = Self {
             free: Vec::new(),
             inboxes: Vec::new(),
@@ -294,7 +294,7 @@ impl Seats {
             counts: Vec::new(),
         };
         for number in 0..u16::try_from(shards).unwrap_or(u16::MAX) {
-            let (inbox, inbox_end) = mpsc::channel(shard::INBOX_ITEMS);
+            let (inbox, inbox_end) = mpsc::channel(inbox_items);
             let (orders, orders_end) = mpsc::channel(shard::ORDERS_ITEMS);
             let counts = Arc::new(Counts::default());
             seats.free.push(Seat {
@@ -317,6 +317,7 @@ fn publishers(limits: &config::Limits) -> publisher::Config {
         per_user: at_least_one(limits.commands_per_second),
         per_user_burst: at_least_one(limits.commands_burst),
         per_key: at_least_one(limits.key_publishes_per_second),
+        in_flight: limits.publishes_in_flight,
     }
 }
 

@@ -22,6 +22,47 @@ pub struct Publication {
     pub user: Option<Arc<str>>,
     /// What was sent, any bytes.
     pub payload: Bytes,
+    /// The trace that it belongs to.
+    pub trace: Option<Trace>,
+}
+
+/// A W3C trace context, as it came and as it travels on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// `traceparent`
+    pub parent: Box<str>,
+    /// `tracestate`
+    pub state: Option<Box<str>>,
+}
+
+/// Longest `tracestate` that travels on, in bytes.
+const TRACE_STATE_BYTES_MAX: usize = 512;
+
+impl Trace {
+    /// Reads both headers; none if the first is no trace context.
+    #[must_use]
+    pub fn read(parent: &str, state: Option<&str>) -> Option<Self> {
+        let lower_hex = |part: &str, length| {
+            part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let parts: Vec<&str> = parent.split('-').collect();
+        let &[version, trace, span, flags] = parts.as_slice() else {
+            return None;
+        };
+        let sound = lower_hex(version, 2)
+            && version != "ff"
+            && lower_hex(trace, 32)
+            && lower_hex(span, 16)
+            && lower_hex(flags, 2);
+        let printable = |text: &&str| {
+            (1..=TRACE_STATE_BYTES_MAX).contains(&text.len())
+                && text.bytes().all(|b| (0x20..0x7f).contains(&b))
+        };
+        sound.then(|| Self {
+            parent: parent.into(),
+            state: state.filter(printable).map(Into::into),
+        })
+    }
 }
 
 impl Publication {
@@ -41,6 +82,8 @@ pub struct Draft {
     pub payload: Bytes,
     /// The idempotency key.
     pub key: Option<Box<str>>,
+    /// The trace that it belongs to.
+    pub trace: Option<Trace>,
 }
 
 /// What became of it.
@@ -59,3 +102,25 @@ pub struct Published {
 /// A moment on the wall clock, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_context_is_taken_whole_or_not_at_all() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(&*Trace::read(parent, Some("a=b")).unwrap().parent, parent);
+        assert_eq!(Trace::read(parent, Some("a\r\nb")).unwrap().state, None);
+        let upper = parent.to_uppercase();
+        for bad in [
+            "",
+            "00",
+            &parent[1..],
+            &upper,
+            &parent.replacen("00", "ff", 1),
+        ] {
+            assert_eq!(Trace::read(bad, None), None, "{bad}");
+        }
+    }
+}

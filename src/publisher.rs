@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::auth::{Claims, Denied, Verb, Who};
@@ -36,6 +37,8 @@ pub struct Config {
     pub per_user_burst: NonZeroU32,
     /// Publications a second of one API key, and of all anonymous clients together.
     pub per_key: NonZeroU32,
+    /// Publications of the node that wait for the Bus.
+    pub in_flight: usize,
 }
 
 /// Why it was not published.
@@ -66,6 +69,9 @@ pub enum PublishError {
         /// Come back after this.
         after: Duration,
     },
+    /// Too many of this node wait for the Bus.
+    #[error("too many publications of this node wait for the bus")]
+    Overloaded,
     /// The Bus did not take it, or does not say whether it did.
     #[error("{why}")]
     Bus {
@@ -87,6 +93,7 @@ impl PublishError {
             Self::TooBig { .. } => Code::TooBig,
             Self::KeyWithoutName => Code::BadMessage,
             Self::RateLimited { .. } => Code::RateLimited,
+            Self::Overloaded => Code::Overloaded,
             Self::Bus {
                 why: bus::PublishError::Unavailable,
                 ..
@@ -115,6 +122,7 @@ pub struct Publisher {
     now: fn() -> Timestamp,
     users: Limiter,
     keys: Limiter,
+    in_flight: Semaphore,
 }
 
 type Limiter = RateLimiter<Who, HashMapStateStore<Who>, DefaultClock>;
@@ -135,6 +143,7 @@ impl Publisher {
             now,
             users: RateLimiter::hashmap(users),
             keys: RateLimiter::hashmap(Quota::per_second(config.per_key)),
+            in_flight: Semaphore::new(config.in_flight),
         }
     }
 
@@ -178,7 +187,12 @@ impl Publisher {
                 Who::Key(_) | Who::Anonymous => None,
             },
             payload: draft.payload,
+            trace: draft.trace,
         };
+        let _place = self
+            .in_flight
+            .try_acquire()
+            .map_err(|_| PublishError::Overloaded)?;
         let receipt = self.bus.publish(publication).await;
         let receipt = receipt.map_err(|why| PublishError::Bus { why, keyed })?;
         let (stored, duplicate) = (receipt.stored, receipt.duplicate);

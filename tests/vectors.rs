@@ -82,7 +82,8 @@ fn messages() {
             None => get::<String>(value, "payload").into(),
         };
         let time = Timestamp(get(value, "time_ms"));
-        let publication = build!(Publication from value: topic, id, user; time, payload);
+        let publication =
+            build!(Publication from value: topic, id, user; time, payload, trace: None);
         written(Envelope::new(&publication).text())
     });
 }

@@ -214,6 +214,7 @@ async fn demonstrate(
                 topic,
                 payload: value.to_string().into(),
                 key: None,
+                trace: None,
             };
             if let Err(fault) = publisher.publish(&claims, None, draft).await {
                 tracing::warn!(error = %fault, "The demo's data was not published");

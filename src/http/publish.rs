@@ -15,10 +15,12 @@ use super::{body, credentials};
 use crate::auth::Claims;
 use crate::protocol::error::{Code, Error};
 use crate::protocol::json;
-use crate::publication::{Draft, Published};
+use crate::publication::{Draft, Published, Trace};
 use crate::topic::{Topic, TopicError};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const TRACE_PARENT: &str = "traceparent";
+const TRACE_STATE: &str = "tracestate";
 const NDJSON: &str = "application/x-ndjson";
 
 /// What became of one Publication.
@@ -76,10 +78,12 @@ async fn publish(
 ) -> Result<HttpResponse, Problem> {
     let key = read_key(request)?;
     state.publisher.admit(claims)?;
+    let trace = read_trace(request);
     let draft = Draft {
         topic,
         payload,
         key,
+        trace,
     };
     let published = state.publisher.publish(claims, None, draft).await?;
     Ok(HttpResponse::Ok().json(Outcome::from(published)))
@@ -95,10 +99,11 @@ pub(super) async fn batch(
     let config = &state.config;
     let bytes = body::read(payload, config.batch_bytes, config.body_timeout).await?;
     let batch = Batch::read(&bytes, config.batch_items)?;
+    let trace = read_trace(&request);
     let mut outcomes = Vec::with_capacity(batch.items.len());
     for item in &batch.items {
         for topic in &item.topics {
-            outcomes.push(item.publish(topic, &claims, &state).await);
+            outcomes.push(item.publish(topic, &claims, trace.clone(), &state).await);
         }
     }
     if batch.by_line {
@@ -184,8 +189,14 @@ fn unreadable(whole: &serde_json::Error, line: usize, fault: &serde_json::Error)
 }
 
 impl Item<'_> {
-    async fn publish(&self, topic: &str, claims: &Arc<Claims>, state: &State) -> Outcome {
-        let outcome = match self.draft(topic) {
+    async fn publish(
+        &self,
+        topic: &str,
+        claims: &Arc<Claims>,
+        trace: Option<Trace>,
+        state: &State,
+    ) -> Outcome {
+        let outcome = match self.draft(topic, trace) {
             Ok(draft) => match state.publisher.admit(claims) {
                 Ok(()) => state
                     .publisher
@@ -208,7 +219,7 @@ impl Item<'_> {
         }
     }
 
-    fn draft(&self, topic: &str) -> Result<Draft, Error> {
+    fn draft(&self, topic: &str, trace: Option<Trace>) -> Result<Draft, Error> {
         let bad = |words| Error::new(Code::BadMessage, words);
         let key = self.key.clone().map(json::key).transpose().map_err(bad)?;
         let payload =
@@ -218,6 +229,7 @@ impl Item<'_> {
             topic,
             payload,
             key,
+            trace,
         })
     }
 }
@@ -314,6 +326,17 @@ fn read_topic(text: &str) -> Result<Topic, Problem> {
 fn invalid(text: &str, why: &TopicError) -> Error {
     let shown: String = text.chars().take(64).collect();
     Error::new(Code::InvalidTopic, format!("{shown:?} is no topic: {why}"))
+}
+
+/// The headers `traceparent` and `tracestate`. What is none belongs to no trace.
+fn read_trace(request: &HttpRequest) -> Option<Trace> {
+    let text = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    Trace::read(text(TRACE_PARENT)?, text(TRACE_STATE))
 }
 
 /// The header `Idempotency-Key`, with quotes or without.

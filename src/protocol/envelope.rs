@@ -119,6 +119,7 @@ mod tests {
             time: Timestamp(0),
             user: Some("ana".into()),
             payload: Bytes::copy_from_slice(payload),
+            trace: None,
         };
         String::from_utf8(Envelope::new(&publication).text().to_vec()).unwrap()
     }

@@ -107,6 +107,7 @@ impl Session {
                         topic,
                         payload,
                         key,
+                        trace: None,
                     },
                 ),
                 Err(why) => scene.refuse(id, Some(&topic), invalid(&topic, &why)),

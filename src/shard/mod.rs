@@ -56,8 +56,6 @@ use socket::{Incoming, Reader};
 use table::Table;
 use wheel::Wheel;
 
-/// Events that may wait for one Shard.
-pub const INBOX_ITEMS: usize = 8_192;
 /// Orders that may wait for one Shard.
 pub const ORDERS_ITEMS: usize = 64;
 /// Events taken at once.

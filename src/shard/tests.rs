@@ -33,6 +33,7 @@ fn world(feeds: Feeds) -> World {
         per_user: many,
         per_user_burst: many,
         per_key: many,
+        in_flight: 10,
     };
     let publisher = Publisher::new(
         &publishers,

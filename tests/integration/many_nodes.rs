@@ -302,6 +302,25 @@ fn forged_headers_and_subjects_change_nothing() {
         assert_eq!(message.get("user"), None);
         assert_ne!(message["time"], "1970-01-01T00:00:00.001Z");
         let backend = nats.backend().await;
+        // A trace context travels on, one that is none does not.
+        let mut spy = backend.subscribe("tidegate.in.open.traced").await.unwrap();
+        backend.flush().await.unwrap();
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        for (sent, arrives) in [(parent, Some(parent)), ("00-zz", None)] {
+            let path = "/v1/topics/open.traced/messages";
+            let request = node
+                .request(Method::POST, path)
+                .header("traceparent", sent)
+                .body("1");
+            assert_eq!(request.send().await.unwrap().status(), 200);
+            let message = soon("it arrives", futures_util::StreamExt::next(&mut spy)).await;
+            let headers = message.unwrap().headers.unwrap();
+            assert_eq!(
+                headers.get("traceparent").map(|value| value.as_str()),
+                arrives
+            );
+            reader.message().await;
+        }
         for illegal in [
             "tidegate.in.open.a b",
             "tidegate.in.open.$x",

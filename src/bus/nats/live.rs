@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::subject::Subjects;
 use crate::bus::{Arrival, Link, Live};
-use crate::publication::{Publication, Timestamp};
+use crate::publication::{Publication, Timestamp, Trace};
 
 /// The Publication's id.
 pub(super) const ID: &str = "Nats-Msg-Id";
@@ -17,6 +17,11 @@ pub(super) const ID: &str = "Nats-Msg-Id";
 pub(super) const TIME: &str = "Tidegate-Time";
 /// The subject of the Token that published it.
 pub(super) const USER: &str = "Tidegate-User";
+
+/// The trace that it belongs to.
+pub(super) const TRACE_PARENT: &str = "traceparent";
+/// What else its tracers say.
+pub(super) const TRACE_STATE: &str = "tracestate";
 
 /// A live subscription; dropping it ends it.
 pub struct Subscription {
@@ -61,6 +66,7 @@ impl Subscription {
             time: time.unwrap_or_else(self.now),
             user: header(USER).map(Into::into),
             payload: message.payload.clone(),
+            trace: header(TRACE_PARENT).and_then(|parent| Trace::read(parent, header(TRACE_STATE))),
         })
     }
 }

@@ -255,14 +255,19 @@ fn reconnect_delay(attempts: usize) -> Duration {
 fn headers(publication: &Publication) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let time = publication.time.0.to_string();
-    let user = publication.user.as_deref().unwrap_or_default();
+    let trace = publication.trace.as_ref();
     for (name, text) in [
-        (live::ID, &*publication.id),
-        (live::TIME, &time),
-        (live::USER, user),
+        (live::ID, Some(&*publication.id)),
+        (live::TIME, Some(&*time)),
+        (live::USER, publication.user.as_deref()),
+        (live::TRACE_PARENT, trace.map(|trace| &*trace.parent)),
+        (
+            live::TRACE_STATE,
+            trace.and_then(|trace| trace.state.as_deref()),
+        ),
     ] {
         // What NATS cannot carry in a header is no id or name of ours.
-        if let (false, Ok(value)) = (text.is_empty(), text.parse::<HeaderValue>()) {
+        if let Some(Ok(value)) = text.map(str::parse::<HeaderValue>) {
             headers.insert(name, value);
         }
     }
