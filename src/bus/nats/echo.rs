@@ -11,12 +11,15 @@ use async_nats::{Client, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::link;
 
 /// Who may wait for the next round.
 const WAITING_MAX: usize = 16_384;
+/// Turns given to whoever hears of refusals, before an echo counts.
+const REFUSAL_YIELDS: usize = 4;
 /// A round that takes longer has failed.
 const ROUND: Duration = Duration::from_secs(2);
 
@@ -67,6 +70,10 @@ impl Rounds {
         while self.waiting.recv_many(&mut sharing, WAITING_MAX).await > 0 {
             let generation = link::generation(&self.client);
             let came_back = timeout(ROUND, self.round()).await.unwrap_or(false);
+            for _ in 0..REFUSAL_YIELDS {
+                // A refusal was read from the socket before the echo; let it be heard before, too.
+                yield_now().await;
+            }
             let proven = came_back && link::generation(&self.client) == generation;
             for answer in sharing.drain(..) {
                 // Who has given up waiting needs no answer.

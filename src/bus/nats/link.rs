@@ -5,6 +5,7 @@
 //! faster. Everybody who must tell of a loss watches [`State`]: a risen `suspicions` means that
 //! something may be missing since.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, Event, connection};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use super::denied::Denied;
 use super::echo::Echo;
 use crate::bus::Link;
 
@@ -40,6 +42,7 @@ pub(super) fn is_connected(client: &Client) -> bool {
 pub(super) struct Watcher {
     pub(super) client: Client,
     pub(super) echo: Echo,
+    pub(super) denied: Arc<Denied>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) link: watch::Sender<Link>,
 }
@@ -90,7 +93,7 @@ impl Watcher {
     }
 
     fn lost(&self) {
-        self.link.send_if_modified(|link| {
+        let lost = self.link.send_if_modified(|link| {
             let was = std::mem::replace(&mut link.connected, false);
             if was {
                 link.suspicions += 1;
@@ -99,6 +102,9 @@ impl Watcher {
             }
             was
         });
+        if lost {
+            self.denied.forget();
+        }
     }
 
     /// Connected, and an echo has come back: what was subscribed before is subscribed again.

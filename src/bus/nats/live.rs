@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::denied::Refusals;
 use super::subject::Subjects;
 use crate::bus::{Arrival, Link, Live};
 use crate::publication::{Publication, Timestamp, Trace};
@@ -26,8 +27,11 @@ pub(super) const TRACE_STATE: &str = "tracestate";
 /// A live subscription; dropping it ends it.
 pub struct Subscription {
     pub(super) messages: Subscriber,
+    /// What it listens to.
+    pub(super) subject: String,
     pub(super) subjects: Subjects,
     pub(super) link: watch::Receiver<Link>,
+    pub(super) denied: watch::Receiver<Refusals>,
     pub(super) now: fn() -> Timestamp,
 }
 
@@ -37,6 +41,11 @@ impl Live for Subscription {
             tokio::select! {
                 // Whatever changed, something may be missing since.
                 changed = self.link.changed() => return changed.ok().map(|()| Arrival::Lost),
+                refused = self.denied.changed() => {
+                    if refused.is_err() || self.denied.borrow_and_update().subscribing(&self.subject) {
+                        return None;
+                    }
+                }
                 message = self.messages.next() => {
                     if let Some(publication) = self.read(&message?) {
                         return Some(Arrival::Publication(Arc::new(publication)));

@@ -4,6 +4,7 @@
 //! every node that has a Feed for it, and no other. There is nothing here to repair from: what is lost
 //! is told, by [`Link`].
 
+mod denied;
 mod echo;
 mod link;
 mod live;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, HeaderMap, HeaderValue};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use super::{Bus, Link, PublishError, Receipt, SubscribeError};
 use crate::publication::{Publication, Timestamp};
 use crate::topic::Pattern;
+use denied::Denied;
 use echo::{Echo, Rounds};
 use link::Watcher;
 pub use live::Subscription;
@@ -98,6 +100,7 @@ struct Connection {
     subjects: Subjects,
     echo: Echo,
     link: watch::Receiver<Link>,
+    denied: Arc<Denied>,
     now: fn() -> Timestamp,
     /// End with the last clone.
     _tasks: JoinSet<()>,
@@ -116,9 +119,14 @@ impl Nats {
         let random = Uuid::now_v7().simple().to_string().split_off(26);
         let subjects = Subjects::new(&config.prefix, node, &random);
         let (events, events_end) = mpsc::channel(link::EVENTS_MAX);
+        let denied = Arc::new(Denied::default());
+        let noting = Arc::clone(&denied);
         let options = options(config, subjects.id())
             .await?
             .event_callback(move |event| {
+                if let Event::ServerError(fault) = &event {
+                    noting.note(&fault.to_string());
+                }
                 let events = events.clone();
                 async move {
                     // What does not fit shows at the next look.
@@ -136,6 +144,7 @@ impl Nats {
         let (echo, rounds) = Rounds::new(client.clone(), subjects.echo(), echoes);
         let (link, link_end) = watch::channel(Link::new(false));
         let watcher = Watcher {
+            denied: Arc::clone(&denied),
             client: client.clone(),
             echo: echo.clone(),
             events: events_end,
@@ -150,6 +159,7 @@ impl Nats {
             subjects,
             echo,
             link,
+            denied,
             now,
             _tasks: tasks,
         })))
@@ -171,6 +181,7 @@ impl Bus for Nats {
         let generation = link::generation(&self.0.client);
         let subject = self.0.subjects.topic(&publication.topic);
         let headers = headers(&publication);
+        let sent_to = subject.clone();
         let handing = self
             .0
             .client
@@ -181,6 +192,7 @@ impl Bus for Nats {
             Ok(Err(_)) | Err(_) => return Err(PublishError::Unavailable),
         }
         match self.0.echo.round().await {
+            Some(_) if self.0.denied.publishing(&sent_to) => Err(PublishError::Unavailable),
             Some(proven) if proven == generation => Ok(Receipt {
                 stored: false,
                 duplicate: false,
@@ -193,9 +205,13 @@ impl Bus for Nats {
         if !link::is_connected(&self.0.client) {
             return Err(SubscribeError::Unavailable);
         }
-        let mut link = self.0.link.clone();
+        let (mut link, denied) = (self.0.link.clone(), self.0.denied.watch());
         link.mark_unchanged();
-        let subscribing = self.0.client.subscribe(self.0.subjects.pattern(pattern));
+        let subject = self.0.subjects.pattern(pattern);
+        if self.0.denied.subscribing(&subject) {
+            return Err(SubscribeError::Unavailable);
+        }
+        let subscribing = self.0.client.subscribe(subject.clone());
         let messages = match timeout(HAND_OVER, subscribing).await {
             Ok(Ok(messages)) => messages,
             Ok(Err(_)) | Err(_) => return Err(SubscribeError::Unavailable),
@@ -205,11 +221,17 @@ impl Bus for Nats {
             .round()
             .await
             .ok_or(SubscribeError::Unavailable)?;
+        if self.0.denied.subscribing(&subject) {
+            return Err(SubscribeError::Unavailable);
+        }
+        let (subjects, now) = (self.0.subjects.clone(), self.0.now);
         Ok(Subscription {
             messages,
-            subjects: self.0.subjects.clone(),
+            subject,
+            subjects,
             link,
-            now: self.0.now,
+            denied,
+            now,
         })
     }
 
