@@ -89,15 +89,8 @@ impl Admission {
         take(&self.connections, self.config.max_connections).ok_or(Refused::Full)?;
         // From here on dropping the pass gives back what was taken.
         let waiting = take(&self.unauthenticated, self.config.unauthenticated);
-        let state = if waiting.is_some() {
-            State::Unauthenticated
-        } else {
-            State::Anonymous
-        };
-        let pass = Pass {
-            door: Arc::clone(self),
-            state,
-        };
+        let state = if waiting.is_some() { State::Unauthenticated } else { State::Anonymous };
+        let pass = Pass { door: Arc::clone(self), state };
         waiting.ok_or(Refused::Unauthenticated)?;
         self.handshakes.check().map_err(|refused| {
             Refused::TooFast(refused.wait_time_from(DefaultClock::default().now()))
@@ -170,9 +163,7 @@ impl Drop for Pass {
 /// Counts one more, unless that would be over the bound.
 fn take(count: &AtomicUsize, max: usize) -> Option<usize> {
     count
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
-            (now < max).then_some(now + 1)
-        })
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < max).then_some(now + 1))
         .ok()
 }
 

@@ -98,25 +98,16 @@ impl Default for Config {
 #[serde(default)]
 pub struct Drain {
     /// It goes on as before for this long, until nobody sends it new clients.
-    #[serde(
-        deserialize_with = "limits::read_span",
-        serialize_with = "limits::write_span"
-    )]
+    #[serde(deserialize_with = "limits::read_span", serialize_with = "limits::write_span")]
     pub lame_duck: Duration,
     /// Clients leave one by one over this time.
-    #[serde(
-        deserialize_with = "limits::read_span",
-        serialize_with = "limits::write_span"
-    )]
+    #[serde(deserialize_with = "limits::read_span", serialize_with = "limits::write_span")]
     pub window: Duration,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self {
-            lame_duck: Duration::from_secs(5),
-            window: Duration::from_secs(45),
-        }
+        Self { lame_duck: Duration::from_secs(5), window: Duration::from_secs(45) }
     }
 }
 
@@ -132,10 +123,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            format: Format::Json,
-            level: "info".to_owned(),
-        }
+        Self { format: Format::Json, level: "info".to_owned() }
     }
 }
 
@@ -183,10 +171,7 @@ pub struct Fault {
 impl Fault {
     /// By line of the file; what does not stand there comes last.
     fn order(&self) -> (u64, String) {
-        let line = self
-            .place
-            .rsplit_once(':')
-            .and_then(|(_, line)| line.parse().ok());
+        let line = self.place.rsplit_once(':').and_then(|(_, line)| line.parse().ok());
         (line.unwrap_or(u64::MAX), self.key.clone())
     }
 }
@@ -280,10 +265,7 @@ fn locked(config: &auth::Config) -> Vec<(String, String)> {
     match auth::Auth::open(config) {
         Ok(auth) if auth.is_empty() => vec![("auth".to_owned(), NOBODY.to_owned())],
         Ok(_) => Vec::new(),
-        Err(faults) => faults
-            .into_iter()
-            .map(|fault| (fault.path, fault.what))
-            .collect(),
+        Err(faults) => faults.into_iter().map(|fault| (fault.path, fault.what)).collect(),
     }
 }
 
@@ -317,20 +299,12 @@ fn wrong(config: &Config, nofile: u64) -> Vec<(String, String)> {
     let mut faults: Vec<_> = namespaces
         .map(|fault| under("namespaces", fault))
         .chain(limits.map(|fault| under("limits", fault)))
-        .chain(within(
-            "shards",
-            &config.shards,
-            0..=SHARDS_MAX,
-            usize::to_string,
-        ))
+        .chain(within("shards", &config.shards, 0..=SHARDS_MAX, usize::to_string))
         .collect();
     let mut say = |key: &str, what: String| faults.push((key.to_owned(), what));
 
     if !config.node.is_empty() && !is_name(&config.node) {
-        say(
-            "node",
-            "must be 1 to 200 printable characters without spaces".to_owned(),
-        );
+        say("node", "must be 1 to 200 printable characters without spaces".to_owned());
     }
     if let Some(what) = nats::prefix_fault(&config.nats.prefix) {
         say("nats.prefix", what);
@@ -347,10 +321,7 @@ fn wrong(config: &Config, nofile: u64) -> Vec<(String, String)> {
         say("nats.tls", "cert_file and key_file go together".to_owned());
     }
     if config.log.level.parse::<tracing::Level>().is_err() {
-        say(
-            "log.level",
-            "must be error, warn, info, debug or trace".to_owned(),
-        );
+        say("log.level", "must be error, warn, info, debug or trace".to_owned());
     }
     if config.listen == config.management && config.listen.port() != 0 {
         say("management", "must not be the address of listen".to_owned());
@@ -380,18 +351,14 @@ fn largest_payload(namespaces: &BTreeMap<String, namespace::Config>, strict: boo
 /// How many Connections this many open files allow.
 fn connections(nofile: u64) -> usize {
     let allowed = nofile.saturating_sub(1000).max(nofile / 2);
-    usize::try_from(allowed)
-        .unwrap_or(usize::MAX)
-        .min(CONNECTIONS_MAX)
+    usize::try_from(allowed).unwrap_or(usize::MAX).min(CONNECTIONS_MAX)
 }
 
 /// How many files this process may open.
 #[must_use]
 pub fn nofile() -> u64 {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     match line.and_then(|line| line.split_whitespace().next()) {
         Some("unlimited") => u64::MAX,
         Some(number) => number.parse().unwrap_or(1024),

@@ -22,9 +22,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            max_message_bytes: 65_536,
-        }
+        Self { max_message_bytes: 65_536 }
     }
 }
 
@@ -40,15 +38,8 @@ impl Namespaces {
     #[must_use]
     pub fn new(mut configured: BTreeMap<String, Config>, strict: bool) -> Self {
         let others = configured.remove(OTHERS);
-        let others = if strict {
-            None
-        } else {
-            Some(others.unwrap_or_default())
-        };
-        Self {
-            named: configured,
-            others,
-        }
+        let others = if strict { None } else { Some(others.unwrap_or_default()) };
+        Self { named: configured, others }
     }
 
     /// The rules for this first segment; none if the configuration does not know it.
@@ -60,9 +51,7 @@ impl Namespaces {
     /// The name under which metrics may count it: clients invent first segments.
     #[must_use]
     pub fn label(&self, namespace: &str) -> &str {
-        self.named
-            .get_key_value(namespace)
-            .map_or(OTHERS, |(name, _)| name)
+        self.named.get_key_value(namespace).map_or(OTHERS, |(name, _)| name)
     }
 
     /// The largest payload that any Namespace takes.
@@ -83,10 +72,7 @@ pub fn faults(configured: &BTreeMap<String, Config>) -> Vec<(String, String)> {
     let mut faults = Vec::new();
     for (name, rules) in configured {
         if name != OTHERS && (!is_segment(name) || name.starts_with('_')) {
-            faults.push((
-                name.clone(),
-                "is not a legal first segment of a topic".to_owned(),
-            ));
+            faults.push((name.clone(), "is not a legal first segment of a topic".to_owned()));
         }
         if !(1..=8 << 20).contains(&rules.max_message_bytes) {
             faults.push((
@@ -103,26 +89,14 @@ mod tests {
     use super::*;
 
     fn named() -> BTreeMap<String, Config> {
-        [(
-            "dash".to_owned(),
-            Config {
-                max_message_bytes: 10,
-            },
-        )]
-        .into()
+        [("dash".to_owned(), Config { max_message_bytes: 10 })].into()
     }
 
     #[test]
     fn strict_knows_only_what_is_named() {
         assert!(Namespaces::new(named(), true).rules("chat").is_none());
         assert!(Namespaces::new(named(), false).rules("chat").is_some());
-        assert_eq!(
-            Namespaces::new(named(), true)
-                .rules("dash")
-                .unwrap()
-                .max_message_bytes,
-            10
-        );
+        assert_eq!(Namespaces::new(named(), true).rules("dash").unwrap().max_message_bytes, 10);
     }
 
     #[test]

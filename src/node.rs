@@ -109,10 +109,7 @@ pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> i
 
     let mut tasks = JoinSet::new();
     tasks.spawn(tell_link(bus.link(), seats.orders.clone()));
-    let feeding = feed::Config {
-        feeds: config.limits.feeds,
-        ..feed::Config::default()
-    };
+    let feeding = feed::Config { feeds: config.limits.feeds, ..feed::Config::default() };
     let directory = feed::Directory::new(feeding, bus.clone(), asks, seats.inboxes.clone());
     tasks.spawn(directory.run());
     tasks.spawn(reload(auth));
@@ -193,14 +190,8 @@ impl Node {
         self.state.leaving.store(true, Ordering::Relaxed);
         sleep(self.drain.lame_duck).await;
         self.state.draining.store(true, Ordering::Relaxed);
-        self.order(&Order::Drain {
-            window: self.drain.window,
-        });
-        let _ = timeout(
-            self.drain.window + shard::SLOT_GRACE + GOODBYES,
-            self.empty(),
-        )
-        .await;
+        self.order(&Order::Drain { window: self.drain.window });
+        let _ = timeout(self.drain.window + shard::SLOT_GRACE + GOODBYES, self.empty()).await;
     }
 
     /// Closes what is left, and ends.
@@ -209,10 +200,7 @@ impl Node {
         self.state.draining.store(true, Ordering::Relaxed);
         self.order(&Order::CloseAll);
         if timeout(GOODBYES, self.empty()).await.is_err() {
-            warn!(
-                connections = self.connections(),
-                "Not everybody heard the goodbye"
-            );
+            warn!(connections = self.connections(), "Not everybody heard the goodbye");
         }
         self.server.stop(true).await;
         if let bus::Door::Nats(nats) = &self.bus {
@@ -270,10 +258,7 @@ async fn tell_link(mut link: watch::Receiver<bus::Link>, orders: Vec<mpsc::Sende
 
 fn bind(key: &str, address: SocketAddr) -> io::Result<std::net::TcpListener> {
     listener::bind(address).map_err(|fault| {
-        io::Error::new(
-            fault.kind(),
-            format!("{address} cannot be bound ({fault}): set --{key}"),
-        )
+        io::Error::new(fault.kind(), format!("{address} cannot be bound ({fault}): set --{key}"))
     })
 }
 
@@ -287,12 +272,8 @@ struct Seats {
 
 impl Seats {
     fn new(shards: usize, inbox_items: usize, world: &World) -> Self {
-        let mut seats = Self {
-            free: Vec::new(),
-            inboxes: Vec::new(),
-            orders: Vec::new(),
-            counts: Vec::new(),
-        };
+        let mut seats =
+            Self { free: Vec::new(), inboxes: Vec::new(), orders: Vec::new(), counts: Vec::new() };
         for number in 0..u16::try_from(shards).unwrap_or(u16::MAX) {
             let (inbox, inbox_end) = mpsc::channel(inbox_items);
             let (orders, orders_end) = mpsc::channel(shard::ORDERS_ITEMS);
@@ -401,21 +382,13 @@ async fn reload(auth: Arc<Auth>) {
 
 fn now(started: Instant) -> Now {
     let since = started.elapsed().as_millis();
-    Now {
-        moment: Moment(u64::try_from(since).unwrap_or(u64::MAX)),
-        wall: wall_clock(),
-    }
+    Now { moment: Moment(u64::try_from(since).unwrap_or(u64::MAX)), wall: wall_clock() }
 }
 
 /// The wall clock: for what Tokens say and when something was published, never for timers.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "here clocks are read, to be handed in elsewhere"
-)]
+#[expect(clippy::disallowed_methods, reason = "here clocks are read, to be handed in elsewhere")]
 #[must_use]
 pub fn wall_clock() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -58,10 +58,8 @@ impl Trace {
             (1..=TRACE_STATE_BYTES_MAX).contains(&text.len())
                 && text.bytes().all(|b| (0x20..0x7f).contains(&b))
         };
-        sound.then(|| Self {
-            parent: parent.into(),
-            state: state.filter(printable).map(Into::into),
-        })
+        sound
+            .then(|| Self { parent: parent.into(), state: state.filter(printable).map(Into::into) })
     }
 }
 
@@ -113,13 +111,7 @@ mod tests {
         assert_eq!(&*Trace::read(parent, Some("a=b")).unwrap().parent, parent);
         assert_eq!(Trace::read(parent, Some("a\r\nb")).unwrap().state, None);
         let upper = parent.to_uppercase();
-        for bad in [
-            "",
-            "00",
-            &parent[1..],
-            &upper,
-            &parent.replacen("00", "ff", 1),
-        ] {
+        for bad in ["", "00", &parent[1..], &upper, &parent.replacen("00", "ff", 1)] {
             assert_eq!(Trace::read(bad, None), None, "{bad}");
         }
     }

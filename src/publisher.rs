@@ -94,14 +94,8 @@ impl PublishError {
             Self::KeyWithoutName => Code::BadMessage,
             Self::RateLimited { .. } => Code::RateLimited,
             Self::Overloaded => Code::Overloaded,
-            Self::Bus {
-                why: bus::PublishError::Unavailable,
-                ..
-            } => Code::BusUnavailable,
-            Self::Bus {
-                why: bus::PublishError::OutcomeUnknown,
-                ..
-            } => Code::OutcomeUnknown,
+            Self::Bus { why: bus::PublishError::Unavailable, .. } => Code::BusUnavailable,
+            Self::Bus { why: bus::PublishError::OutcomeUnknown, .. } => Code::OutcomeUnknown,
         };
         let mut error = Error::new(code, self.to_string());
         match self {
@@ -156,11 +150,9 @@ impl Publisher {
         if limiter.len() > PUBLISHERS_REMEMBERED {
             limiter.retain_recent();
         }
-        limiter
-            .check_key(&claims.who)
-            .map_err(|refused| PublishError::RateLimited {
-                after: refused.wait_time_from(DefaultClock::default().now()),
-            })
+        limiter.check_key(&claims.who).map_err(|refused| PublishError::RateLimited {
+            after: refused.wait_time_from(DefaultClock::default().now()),
+        })
     }
 
     /// Publishes. `Ok` means what [`Bus::publish`](bus::Bus::publish) promises; `connection` is the
@@ -189,19 +181,11 @@ impl Publisher {
             payload: draft.payload,
             trace: draft.trace,
         };
-        let _place = self
-            .in_flight
-            .try_acquire()
-            .map_err(|_| PublishError::Overloaded)?;
+        let _place = self.in_flight.try_acquire().map_err(|_| PublishError::Overloaded)?;
         let receipt = self.bus.publish(publication).await;
         let receipt = receipt.map_err(|why| PublishError::Bus { why, keyed })?;
         let (stored, duplicate) = (receipt.stored, receipt.duplicate);
-        Ok(Published {
-            topic: draft.topic,
-            id,
-            stored,
-            duplicate,
-        })
+        Ok(Published { topic: draft.topic, id, stored, duplicate })
     }
 
     fn check(&self, draft: &Draft) -> Result<(), PublishError> {
@@ -212,11 +196,7 @@ impl Publisher {
             .ok_or_else(|| PublishError::UnknownNamespace(namespace.into()))?;
         let (size, max) = (draft.payload.len(), rules.max_message_bytes);
         if size > max {
-            return Err(PublishError::TooBig {
-                size,
-                max,
-                topic: draft.topic.clone(),
-            });
+            return Err(PublishError::TooBig { size, max, topic: draft.topic.clone() });
         }
         Ok(())
     }

@@ -20,11 +20,7 @@ pub fn start(log: &Log) {
         .with_span_events(FmtSpan::NONE)
         .with_writer(io::stderr);
     let started = match log.format {
-        Format::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .try_init(),
+        Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
         Format::Pretty => lines
             .with_target(false)
             .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))

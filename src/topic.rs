@@ -29,10 +29,7 @@ pub struct Topic(Arc<str>);
 pub struct Pattern(Arc<str>);
 
 /// Why a text is no Topic or Pattern.
-#[expect(
-    clippy::module_name_repetitions,
-    reason = "an error is met far from its module"
-)]
+#[expect(clippy::module_name_repetitions, reason = "an error is met far from its module")]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     /// Nothing at all.
@@ -124,9 +121,7 @@ impl Pattern {
     /// Whether it has a wildcard. One without matches a single Topic.
     #[must_use]
     pub fn is_wild(&self) -> bool {
-        self.0
-            .split('.')
-            .any(|segment| matches!(segment, "*" | ">"))
+        self.0.split('.').any(|segment| matches!(segment, "*" | ">"))
     }
 
     /// Whether this Topic is one of those it selects.
@@ -177,11 +172,7 @@ fn check(
             _ => check_segment(segment, index)?,
         }
     }
-    if text.starts_with('_') {
-        Err(TopicError::Reserved)
-    } else {
-        Ok(())
-    }
+    if text.starts_with('_') { Err(TopicError::Reserved) } else { Ok(()) }
 }
 
 fn check_segment(segment: &str, index: usize) -> Result<(), TopicError> {
@@ -289,34 +280,22 @@ mod tests {
     fn bounds_hold_at_n_and_break_at_n_plus_one() {
         let segment = "a".repeat(SEGMENT_BYTES_MAX);
         assert!(Topic::parse(&segment).is_ok());
-        assert_eq!(
-            Topic::parse(&format!("{segment}a")),
-            Err(TopicError::SegmentTooLong(1))
-        );
+        assert_eq!(Topic::parse(&format!("{segment}a")), Err(TopicError::SegmentTooLong(1)));
         assert!(Topic::parse(&vec!["a"; SEGMENTS_MAX].join(".")).is_ok());
         let many = vec!["a"; SEGMENTS_MAX + 1].join(".");
         assert_eq!(Topic::parse(&many), Err(TopicError::TooManySegments));
         let long = format!("{0}.{0}.{0}.{1}", segment, "a".repeat(5));
         assert_eq!(long.len(), BYTES_MAX);
         assert!(Topic::parse(&long).is_ok());
-        assert_eq!(
-            Topic::parse(&format!("{long}a")),
-            Err(TopicError::TooLong(201))
-        );
+        assert_eq!(Topic::parse(&format!("{long}a")), Err(TopicError::TooLong(201)));
     }
 
     #[test]
     fn reserved_and_open_first_segments_are_refused() {
         assert_eq!(Topic::parse("_revoked.a"), Err(TopicError::Reserved));
         assert_eq!(Topic::parse("$SYS.a"), Err(TopicError::Character('$')));
-        assert_eq!(
-            Pattern::parse_subscription("*.x"),
-            Err(TopicError::OpenNamespace)
-        );
-        assert_eq!(
-            Pattern::parse_subscription(">"),
-            Err(TopicError::OpenNamespace)
-        );
+        assert_eq!(Pattern::parse_subscription("*.x"), Err(TopicError::OpenNamespace));
+        assert_eq!(Pattern::parse_subscription(">"), Err(TopicError::OpenNamespace));
         assert!(Pattern::parse_subscription("x.*").is_ok());
     }
 
@@ -339,9 +318,7 @@ mod tests {
             all = all
                 .iter()
                 .flat_map(|head| {
-                    letters
-                        .iter()
-                        .map(move |l| [head.clone(), vec![(*l).to_owned()]].concat())
+                    letters.iter().map(move |l| [head.clone(), vec![(*l).to_owned()]].concat())
                 })
                 .collect();
             out.extend(all.clone());

@@ -47,29 +47,21 @@ const HOMES: [(&str, &str); 15] = [
     ("clap", "main cli"),                 // arguments end where commands begin
     ("config", "config"),                 // modules own their Config; layers meet once
     ("sysinfo", "cli::dev"),              // what the demo page charts
-    (
-        "opentelemetry_sdk opentelemetry_otlp opentelemetry_prometheus",
-        "telemetry",
-    ),
+    ("opentelemetry_sdk opentelemetry_otlp opentelemetry_prometheus", "telemetry"),
     ("tracing_subscriber", "telemetry"), // libraries write logs; one place reads them
 ];
 /// Rule 2: external crates, and modules that never name them. A Shard hands on bytes encoded once.
 /// The pure know no clock, no I/O and no log: who wants one there lacks an Input or an Output.
 const BARRED: [(&str, &str); 2] = [
     ("serde_json", "shard"),
-    (
-        "tokio tokio_util tracing opentelemetry",
-        "session topic namespace publication protocol",
-    ),
+    ("tokio tokio_util tracing opentelemetry", "session topic namespace publication protocol"),
 ];
 /// Rule 4: endings of type names that say nothing, and names that everybody uses already.
 const EMPTY: [&str; 5] = ["Manager", "Handler", "Helper", "Service", "Util"];
 const TAKEN: [&str; 2] = ["Channel", "Message"];
 /// Rule 4: what is in a Shard belongs to its thread. Its counts have one writer and many readers;
 /// the only global holds a thread's own Shard.
-const LOCKS: [&str; 6] = [
-    "Mutex", "RwLock", "OnceLock", "LazyLock", "Condvar", "atomic",
-];
+const LOCKS: [&str; 6] = ["Mutex", "RwLock", "OnceLock", "LazyLock", "Condvar", "atomic"];
 const UNSHARED: [&str; 2] = ["src/shard/", "src/session/"];
 const COUNTS: &str = "src/shard/counts.rs";
 const GLOBAL: &str = "src/shard/mod.rs";
@@ -87,8 +79,7 @@ const MARKER: &str = "<!-- settings -->";
 fn listed(list: &str, path: &[String]) -> bool {
     let path = path.join("::");
     let holds = |rest: &str| rest.is_empty() || rest.starts_with("::");
-    list.split(' ')
-        .any(|entry| path.strip_prefix(entry).is_some_and(holds))
+    list.split(' ').any(|entry| path.strip_prefix(entry).is_some_and(holds))
 }
 
 fn floor(module: &[String]) -> Option<u8> {
@@ -119,10 +110,7 @@ impl Tidy {
         let spec = explained(files.get(SPEC).map_or("", String::as_str));
         let promise =
             |(path, text): &(_, &String)| REFERENCES.contains(path) && text.contains(MARKER);
-        let complete = files
-            .iter()
-            .map(|(path, text)| (path.as_str(), text))
-            .filter(promise);
+        let complete = files.iter().map(|(path, text)| (path.as_str(), text)).filter(promise);
         let known = complete.flat_map(|(_, text)| words(text)).collect();
         for source in &sources {
             tidy.declarations(source);
@@ -150,11 +138,7 @@ impl Tidy {
             self.fail(path, 1, "a file starts with its `//!` head");
         }
         let numbered = |rest: &str| {
-            let number = rest
-                .strip_prefix("(#")
-                .unwrap_or_default()
-                .split(')')
-                .next();
+            let number = rest.strip_prefix("(#").unwrap_or_default().split(')').next();
             number.is_some_and(|number| number.parse::<u32>().is_ok())
         };
         for (at, line) in text.lines().enumerate() {
@@ -168,11 +152,7 @@ impl Tidy {
     fn declarations(&mut self, source: &Source) {
         let path = source.path.as_str();
         if path.starts_with("src/") && floor(&source.module).is_none() {
-            self.fail(
-                path,
-                1,
-                "a file in `src/` is of a module that a floor lists",
-            );
+            self.fail(path, 1, "a file in `src/` is of a module that a floor lists");
         }
         if let (Some(line), "src/lib.rs") = (source.code_from, path) {
             self.fail(path, line, "`lib.rs` holds documents and `mod` lines only");
@@ -227,9 +207,7 @@ impl Tidy {
         let is_lock = |word: &&str| word.starts_with("Atomic") || LOCKS.contains(word);
         let is_channel = || listed("std::sync::mpsc", &source.outer_path(name));
         let lock = name.path.iter().map(String::as_str).find(is_lock);
-        if UNSHARED
-            .iter()
-            .any(|room| path.starts_with(room) && path != COUNTS)
+        if UNSHARED.iter().any(|room| path.starts_with(room) && path != COUNTS)
             && let Some(lock) = lock.or_else(|| is_channel().then_some("std::sync::mpsc"))
         {
             let rule = "what is in a Shard or Session belongs to its thread, without";
@@ -273,10 +251,7 @@ impl Tidy {
 fn the_house_is_tidy() -> io::Result<()> {
     let documents = [&[SPEC], &REFERENCES[..]].concat();
     let files = collect(Path::new(env!("CARGO_MANIFEST_DIR")), &documents)?;
-    assert!(
-        files.contains_key("src/lib.rs"),
-        "the sources are elsewhere"
-    );
+    assert!(files.contains_key("src/lib.rs"), "the sources are elsewhere");
     let mut tidy = Tidy::check(&files);
     // Not by `print`, which a passing test swallows: a number is a question to the author.
     let mut out = io::stdout().lock();

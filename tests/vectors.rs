@@ -4,11 +4,7 @@
 //! test runs every case of its file and then fails once, with the name of each case that differs and
 //! with what was expected and what came.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "an unreadable vector fails its test"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "an unreadable vector fails its test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -91,12 +87,10 @@ fn messages() {
 #[test]
 fn topics() {
     // Every text is a Topic, or is refused for the reason that its case names.
-    compare("topics.json", |case| {
-        match Topic::parse(text(case, "text")) {
-            Ok(topic) if topic.as_str() == text(case, "text") => "legal".into(),
-            Ok(topic) => format!("changed into {topic}").into(),
-            Err(fault) => name_of(fault),
-        }
+    compare("topics.json", |case| match Topic::parse(text(case, "text")) {
+        Ok(topic) if topic.as_str() == text(case, "text") => "legal".into(),
+        Ok(topic) => format!("changed into {topic}").into(),
+        Err(fault) => name_of(fault),
     });
 }
 
@@ -129,9 +123,7 @@ fn errors() {
         let retryable = name_of(row.retry);
         json!({"status": row.status, "close": row.close, "retryable": retryable})
     };
-    let library: BTreeMap<_, _> = Code::ALL
-        .map(|code| (code.text().to_owned(), row(code)))
-        .into();
+    let library: BTreeMap<_, _> = Code::ALL.map(|code| (code.text().to_owned(), row(code))).into();
     let mut listed = BTreeSet::new();
     compare("errors.json", |case| {
         listed.insert(get(case, "name"));
@@ -140,11 +132,7 @@ fn errors() {
     assert_eq!(listed, library.keys().cloned().collect());
     let specified = table_of_errors(&read("README.md"));
     for code in library.keys().chain(specified.keys()) {
-        assert_eq!(
-            specified.get(code),
-            library.get(code),
-            "{code} in README.md"
-        );
+        assert_eq!(specified.get(code), library.get(code), "{code} in README.md");
     }
 }
 
@@ -231,9 +219,7 @@ fn get<T: DeserializeOwned>(of: &Value, field: &str) -> T {
 }
 
 fn text<'a>(of: &'a Value, field: &str) -> &'a str {
-    of[field]
-        .as_str()
-        .unwrap_or_else(|| panic!("{field} of {of}"))
+    of[field].as_str().unwrap_or_else(|| panic!("{field} of {of}"))
 }
 
 fn written(frame: &[u8]) -> Value {
@@ -243,11 +229,7 @@ fn written(frame: &[u8]) -> Value {
 /// A Command in the words of `commands.json`: what the client left out is left out here, too.
 fn describe(command: &Command) -> Value {
     let mut fields = match &command.ask {
-        Ask::Connect {
-            token,
-            client,
-            heartbeat,
-        } => {
+        Ask::Connect { token, client, heartbeat } => {
             let token = token.as_ref().map(|secret| &secret.0);
             json!({"type": "connect", "token": token, "client": client, "heartbeat": heartbeat})
         }
@@ -255,11 +237,7 @@ fn describe(command: &Command) -> Value {
             json!({"type": "subscribe", "topics": wanted.iter().map(entry).collect::<Value>()})
         }
         Ask::Unsubscribe { topic } => json!({"type": "unsubscribe", "topic": topic}),
-        Ask::Publish {
-            topic,
-            payload,
-            key,
-        } => {
+        Ask::Publish { topic, payload, key } => {
             let (field, payload) = match std::str::from_utf8(payload) {
                 Ok(text) => ("payload", text.to_owned()),
                 Err(_) => ("payload_base64", STANDARD.encode(payload)),
@@ -383,10 +361,7 @@ fn table_of_errors(markdown: &str) -> BTreeMap<String, Value> {
         let number =
             |cell: usize| (cells[cell] != "-").then(|| cells[cell].parse::<u16>().unwrap());
         let code = cells[1].trim_matches('`').to_owned();
-        (
-            code,
-            json!({"status": number(2), "close": number(3), "retryable": cells[4]}),
-        )
+        (code, json!({"status": number(2), "close": number(3), "retryable": cells[4]}))
     })
     .collect()
 }

@@ -314,9 +314,7 @@ impl Client {
         }
         let mut stream = TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut stream, Token(index), interest)?;
+        self.poll.registry().register(&mut stream, Token(index), interest)?;
         let connection = &mut self.connections[index];
         connection.stream = Some(stream);
         connection.stage = Stage::Connecting;
@@ -346,10 +344,7 @@ impl Client {
             frame::KEY
         );
         connection.stage = Stage::Upgrading;
-        let sent = connection
-            .stream
-            .as_mut()
-            .map(|stream| stream.write(request.as_bytes()));
+        let sent = connection.stream.as_mut().map(|stream| stream.write(request.as_bytes()));
         if !matches!(sent, Some(Ok(count)) if count == request.len()) {
             self.end(index, || "the upgrade request was not taken".to_owned());
         }
@@ -361,10 +356,7 @@ impl Client {
         let mut scratch = std::mem::take(&mut self.scratch);
         loop {
             let connection = &mut self.connections[index];
-            if matches!(
-                connection.stage,
-                Stage::Stalled | Stage::Closed | Stage::Waiting
-            ) {
+            if matches!(connection.stage, Stage::Stalled | Stage::Closed | Stage::Waiting) {
                 break;
             }
             let Some(stream) = &mut connection.stream else {
@@ -421,10 +413,7 @@ impl Client {
                 frame::TEXT => self.text(index, frame.payload, now),
                 frame::PING => self.pong(index, frame.payload),
                 frame::CLOSE => {
-                    let code = frame
-                        .payload
-                        .first_chunk()
-                        .map_or(1005, |c| u16::from_be_bytes(*c));
+                    let code = frame.payload.first_chunk().map_or(1005, |c| u16::from_be_bytes(*c));
                     let reason = frame.payload.get(2..).unwrap_or_default();
                     self.end(index, || {
                         format!("closed with {code} {}", String::from_utf8_lossy(reason))
@@ -587,18 +576,10 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 
 /// The decimal number at the start of `bytes`, and what follows it.
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = bytes
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = bytes.split_at_checked(digits)?;
     if digits.is_empty() || digits.len() > 18 {
         return None;
     }
-    Some((
-        digits
-            .iter()
-            .fold(0, |value, digit| value * 10 + u64::from(digit - b'0')),
-        rest,
-    ))
+    Some((digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')), rest))
 }

@@ -19,9 +19,7 @@ pub(crate) fn elapsed() -> Duration {
 
 /// Microseconds since 1970: the publisher and the client are two processes and compare these.
 pub(crate) fn unix_micros() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 

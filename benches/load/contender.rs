@@ -51,20 +51,12 @@ pub(crate) fn find(kind: Kind, tidegate: Option<&Path>) -> Result<Contender, Str
     let (program, arguments): (PathBuf, &[&str]) = match kind {
         Kind::Floor => {
             let program = std::env::current_exe().map_err(|error| error.to_string())?;
-            return Ok(Contender {
-                kind,
-                version: "of this bench".to_owned(),
-                program,
-            });
+            return Ok(Contender { kind, version: "of this bench".to_owned(), program });
         }
-        Kind::Tidegate => (
-            tidegate.map_or_else(default_tidegate, Path::to_owned),
-            &["--version"],
-        ),
-        Kind::Bun => (
-            std::env::var_os("BUN").map_or_else(|| "bun".into(), PathBuf::from),
-            &["--version"],
-        ),
+        Kind::Tidegate => (tidegate.map_or_else(default_tidegate, Path::to_owned), &["--version"]),
+        Kind::Bun => {
+            (std::env::var_os("BUN").map_or_else(|| "bun".into(), PathBuf::from), &["--version"])
+        }
     };
     // It is started in a folder of its own.
     let program = if program.components().count() > 1 {
@@ -75,17 +67,9 @@ pub(crate) fn find(kind: Kind, tidegate: Option<&Path>) -> Result<Contender, Str
     match measure::first_line(&program, arguments) {
         Some(version) => {
             let version = version.trim_start_matches("tidegate ").to_owned();
-            Ok(Contender {
-                kind,
-                version,
-                program,
-            })
+            Ok(Contender { kind, version, program })
         }
-        None => Err(format!(
-            "{}: {} does not run",
-            kind.name(),
-            program.display()
-        )),
+        None => Err(format!("{}: {} does not run", kind.name(), program.display())),
     }
 }
 
@@ -137,9 +121,7 @@ impl Server {
     }
 
     fn start_with(contender: &Contender, limits: &str) -> Fallible<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("tidegate-load-")
-            .tempdir()?;
+        let folder = tempfile::Builder::new().prefix("tidegate-load-").tempdir()?;
         let [listen, other] = free_addresses()?;
         let log = File::create(folder.path().join("log"))?;
         let mut command = Command::new(&contender.program);
@@ -147,10 +129,7 @@ impl Server {
         match contender.kind {
             Kind::Floor => {
                 publish = other;
-                command
-                    .arg("floor")
-                    .arg(listen.to_string())
-                    .arg(publish.to_string());
+                command.arg("floor").arg(listen.to_string()).arg(publish.to_string());
             }
             Kind::Tidegate => {
                 let file = folder.path().join("tidegate.yaml");
@@ -161,16 +140,10 @@ impl Server {
             Kind::Bun => {
                 let file = folder.path().join("bun.js");
                 fs::write(&file, include_str!("bun.js"))?;
-                command
-                    .arg("run")
-                    .arg(file)
-                    .env("PORT", listen.port().to_string());
+                command.arg("run").arg(file).env("PORT", listen.port().to_string());
             }
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let started = clock::elapsed();
         let child = command.current_dir(folder.path()).spawn()?;
         let mut server = Self {
@@ -192,11 +165,7 @@ impl Server {
     fn start_guard(&self) -> Fallible<Child> {
         let script = format!("read line; kill -9 {} 2>/dev/null", self.pid());
         let mut command = Command::new("sh");
-        command
-            .arg("-c")
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null());
+        command.arg("-c").arg(script).stdin(Stdio::piped()).stderr(Stdio::null());
         Ok(command.spawn()?)
     }
 
@@ -249,14 +218,10 @@ impl Drop for Server {
 
 /// As many connections as asked for, or as one process can hold here.
 pub(crate) fn connections_at_most(wanted: usize) -> usize {
-    let files = fs::read_to_string("/proc/self/limits")
-        .ok()
-        .and_then(|limits| {
-            let line = limits
-                .lines()
-                .find_map(|line| line.strip_prefix("Max open files"))?;
-            line.split_whitespace().next()?.parse::<usize>().ok()
-        });
+    let files = fs::read_to_string("/proc/self/limits").ok().and_then(|limits| {
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+        line.split_whitespace().next()?.parse::<usize>().ok()
+    });
     let possible = files.unwrap_or(1024).saturating_sub(FILES_SPARE);
     wanted.min(possible).min(CONNECTIONS_MAX)
 }

@@ -38,11 +38,7 @@ impl Fleet {
                 }
             }
         });
-        let mut fleet = Self {
-            child,
-            lines,
-            reports,
-        };
+        let mut fleet = Self { child, lines, reports };
         fleet.ask(&serde_json::to_string(plan)?)?;
         Ok(fleet)
     }

@@ -67,33 +67,22 @@ pub(crate) fn run(listen: SocketAddr, publish: SocketAddr) -> Fallible<()> {
     let mut poll = Poll::new()?;
     let mut clients = listener(listen)?;
     let mut publishers = listener(publish)?;
-    poll.registry()
-        .register(&mut clients, CLIENTS, Interest::READABLE)?;
-    poll.registry()
-        .register(&mut publishers, PUBLISHERS, Interest::READABLE)?;
+    poll.registry().register(&mut clients, CLIENTS, Interest::READABLE)?;
+    poll.registry().register(&mut publishers, PUBLISHERS, Interest::READABLE)?;
     let mut floor = Floor::default();
     let mut events = Events::with_capacity(1024);
     let mut scratch = vec![0; 256 << 10];
     let mut second = clock::elapsed().as_secs();
     loop {
         poll.poll(&mut events, Some(Duration::from_millis(500)))
-            .or_else(|error| {
-                if interrupted(&error) {
-                    Ok(())
-                } else {
-                    Err(error)
-                }
-            })?;
+            .or_else(|error| if interrupted(&error) { Ok(()) } else { Err(error) })?;
         for event in &events {
             match event.token() {
-                CLIENTS => floor.accept(&poll, &clients, |stream| {
-                    Peer::Handshaking(stream, Vec::new())
-                })?,
+                CLIENTS => {
+                    floor.accept(&poll, &clients, |stream| Peer::Handshaking(stream, Vec::new()))?
+                }
                 PUBLISHERS => floor.accept(&poll, &publishers, |stream| {
-                    Peer::Publisher(Publisher {
-                        stream,
-                        bytes: Vec::new(),
-                    })
+                    Peer::Publisher(Publisher { stream, bytes: Vec::new() })
                 })?,
                 Token(token) => floor.turn(token - FIRST, &mut scratch),
             }
@@ -107,11 +96,8 @@ pub(crate) fn run(listen: SocketAddr, publish: SocketAddr) -> Fallible<()> {
 }
 
 fn listener(address: SocketAddr) -> Fallible<TcpListener> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::IPV4,
-        socket2::Type::STREAM.nonblocking(),
-        None,
-    )?;
+    let socket =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM.nonblocking(), None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(4096)?;
@@ -190,10 +176,7 @@ impl Floor {
         }
         let head = String::from_utf8_lossy(&head);
         self.join(head.split(' ').nth(1).unwrap_or_default(), index);
-        Peer::Client(Client {
-            stream,
-            backlog: Vec::new(),
-        })
+        Peer::Client(Client { stream, backlog: Vec::new() })
     }
 
     fn join(&mut self, url: &str, index: usize) {
@@ -213,15 +196,9 @@ impl Floor {
             .map(str::to_owned)
             .collect();
         for topic in &topics {
-            self.groups_of_topic
-                .entry(topic.clone())
-                .or_default()
-                .push(group);
+            self.groups_of_topic.entry(topic.clone()).or_default().push(group);
         }
-        self.groups.push(Group {
-            topics,
-            members: Vec::new(),
-        });
+        self.groups.push(Group { topics, members: Vec::new() });
         self.group_of_url.insert(url.to_owned(), group);
         group
     }
@@ -339,11 +316,7 @@ impl Client {
                 Err(_) => return Peer::Gone,
             }
         }
-        if self.backlog.is_empty() || self.flush() {
-            Peer::Client(self)
-        } else {
-            Peer::Gone
-        }
+        if self.backlog.is_empty() || self.flush() { Peer::Client(self) } else { Peer::Gone }
     }
 }
 
@@ -356,10 +329,7 @@ fn read_batch(bytes: &[u8]) -> Option<(Batch, usize)> {
         let length = u16::from_be_bytes(*take(&mut rest, 2)?.first_chunk()?);
         let topic = String::from_utf8_lossy(take(&mut rest, usize::from(length))?).into_owned();
         let length = u32::from_be_bytes(*take(&mut rest, 4)?.first_chunk()?);
-        batch.push((
-            topic,
-            take(&mut rest, usize::try_from(length).ok()?)?.to_vec(),
-        ));
+        batch.push((topic, take(&mut rest, usize::try_from(length).ok()?)?.to_vec()));
     }
     Some((batch, bytes.len() - rest.len()))
 }

@@ -25,20 +25,11 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     let (&second, rest) = rest.split_first()?;
     let (length, head): (usize, usize) = match second & 0x7f {
         126 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), 4),
-        127 => (
-            usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).ok()?,
-            10,
-        ),
+        127 => (usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).ok()?, 10),
         short => (usize::from(short), 2),
     };
     let payload = bytes.get(head..head.checked_add(length)?)?;
-    Some((
-        Frame {
-            opcode: first & 0x0f,
-            payload,
-        },
-        head + length,
-    ))
+    Some((Frame { opcode: first & 0x0f, payload }, head + length))
 }
 
 /// Appends an unmasked, whole frame.

@@ -10,11 +10,7 @@
 //!  load client (client.rs), a process  <-------+
 //! ```
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program for the command line"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
 
 use std::error::Error;
 use std::fs;
@@ -79,10 +75,7 @@ enum Role {
     /// The load client; its input and output belong to the driver.
     Client,
     /// The floor: clients on one port, publishers on the other.
-    Floor {
-        listen: SocketAddr,
-        publish: SocketAddr,
-    },
+    Floor { listen: SocketAddr, publish: SocketAddr },
 }
 
 fn main() -> ExitCode {
@@ -109,17 +102,10 @@ fn drive(options: &Options) -> Fallible<bool> {
         split_at_markers(file)?;
     }
     let (contenders, mut table) = assemble(options)?;
-    let scale = if options.quick {
-        Scale::Quick
-    } else {
-        Scale::Full
-    };
+    let scale = if options.quick { Scale::Quick } else { Scale::Full };
     let rounds = if options.quick { 1 } else { options.rounds };
-    let scenarios = if options.only.is_empty() {
-        Scenario::ALL.to_vec()
-    } else {
-        options.only.clone()
-    };
+    let scenarios =
+        if options.only.is_empty() { Scenario::ALL.to_vec() } else { options.only.clone() };
     let mut failed = false;
     for round in 1..=rounds {
         for scenario in &scenarios {
@@ -165,17 +151,10 @@ fn play(
     match outcome {
         Ok(outcome) => {
             println!(" {took:>4} s, {} faults", outcome.faults.len());
-            let faults = outcome
-                .faults
-                .into_iter()
-                .map(|fault| format!("{place}: {fault}"));
+            let faults = outcome.faults.into_iter().map(|fault| format!("{place}: {fault}"));
             table.faults.extend(faults);
-            table
-                .shares
-                .extend(outcome.share.map(|share| (kind, name, share)));
-            table
-                .samples
-                .extend(outcome.samples.into_iter().map(|sample| (kind, sample)));
+            table.shares.extend(outcome.share.map(|share| (kind, name, share)));
+            table.samples.extend(outcome.samples.into_iter().map(|sample| (kind, sample)));
             !outcome.broken
         }
         Err(error) => {
@@ -188,26 +167,19 @@ fn play(
 
 fn is_wanted(options: &Options, kind: Kind) -> bool {
     options.contender.is_empty()
-        || options
-            .contender
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(kind.name()))
+        || options.contender.iter().any(|name| name.eq_ignore_ascii_case(kind.name()))
 }
 
 /// Finds the contenders, and begins the table with what is known before the first round.
 fn assemble(options: &Options) -> Fallible<(Vec<Contender>, Table)> {
-    if let Some(unknown) = options.contender.iter().find(|name| {
-        !Kind::ALL
-            .iter()
-            .any(|kind| name.eq_ignore_ascii_case(kind.name()))
-    }) {
+    if let Some(unknown) = options
+        .contender
+        .iter()
+        .find(|name| !Kind::ALL.iter().any(|kind| name.eq_ignore_ascii_case(kind.name())))
+    {
         return Err(format!("no contender is called {unknown}").into());
     }
-    let tidegate = options
-        .tidegate
-        .as_deref()
-        .map(fs::canonicalize)
-        .transpose()?;
+    let tidegate = options.tidegate.as_deref().map(fs::canonicalize).transpose()?;
     let mut contenders = Vec::new();
     let mut table = Table::default();
     for kind in Kind::ALL {
@@ -222,9 +194,7 @@ fn assemble(options: &Options) -> Fallible<(Vec<Contender>, Table)> {
     }
     table.absent.push(contender::absent_nchan());
     if !scenario::can_trace() {
-        table
-            .absent
-            .push("strace: not installed, so writes were not counted".to_owned());
+        table.absent.push("strace: not installed, so writes were not counted".to_owned());
     }
     table.present = contenders.iter().map(|contender| contender.kind).collect();
     let versions: Vec<String> = contenders
@@ -258,11 +228,7 @@ fn commit() -> String {
 /// The command that repeats this run.
 fn command() -> String {
     let mut words = vec!["cargo bench --bench load --profile dist --".to_owned()];
-    words.extend(
-        std::env::args()
-            .skip(1)
-            .filter(|argument| argument != "--bench"),
-    );
+    words.extend(std::env::args().skip(1).filter(|argument| argument != "--bench"));
     words.join(" ")
 }
 
@@ -270,8 +236,7 @@ fn command() -> String {
 fn split_at_markers(file: &Path) -> Fallible<(String, String)> {
     let text = fs::read_to_string(file)?;
     let split = text.split_once(BEGIN).and_then(|(before, rest)| {
-        rest.split_once(END)
-            .map(|(_, after)| (before.to_owned(), after.to_owned()))
+        rest.split_once(END).map(|(_, after)| (before.to_owned(), after.to_owned()))
     });
     split.ok_or_else(|| format!("{} has no markers for the table", file.display()).into())
 }

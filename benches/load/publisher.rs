@@ -29,10 +29,7 @@ pub(crate) struct Publisher {
 /// A payload of exactly `size` bytes: its Topic's dense number, the Topic's place in the receivers'
 /// list, and when it was made.
 pub(crate) fn payload(n: u64, topic: usize, size: usize) -> String {
-    let mut data = format!(
-        r#"{{"n":{n},"k":{topic},"t":{},"pad":""#,
-        clock::unix_micros()
-    );
+    let mut data = format!(r#"{{"n":{n},"k":{topic},"t":{},"pad":""#, clock::unix_micros());
     let pad = size.saturating_sub(data.len() + 2);
     data.extend(std::iter::repeat_n('x', pad));
     data.push_str("\"}");
@@ -46,22 +43,16 @@ impl Publisher {
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         let host = server.publish.to_string();
-        Ok(Self {
-            kind: server.kind,
-            host,
-            stream,
-            answer: Vec::new(),
-        })
+        Ok(Self { kind: server.kind, host, stream, answer: Vec::new() })
     }
 
     /// Publishes one message and awaits the answer.
     pub(crate) fn publish(&mut self, message: &Item<'_>) -> Fallible<()> {
         match self.kind {
             Kind::Floor => self.publish_to_floor(std::slice::from_ref(message)),
-            Kind::Tidegate => self.post(
-                &format!("/v1/topics/{}/messages", message.topic),
-                &message.data,
-            ),
+            Kind::Tidegate => {
+                self.post(&format!("/v1/topics/{}/messages", message.topic), &message.data)
+            }
             Kind::Bun => self.post(&format!("/publish?topic={}", message.topic), &message.data),
         }
     }
@@ -152,15 +143,11 @@ fn is_whole(answer: &[u8]) -> bool {
     let field = |name: &str| {
         head.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;
-            found
-                .eq_ignore_ascii_case(name)
-                .then(|| value.trim().to_owned())
+            found.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
         })
     };
     if let Some(length) = field("content-length") {
-        return length
-            .parse()
-            .is_ok_and(|length: usize| body.len() >= length);
+        return length.parse().is_ok_and(|length: usize| body.len() >= length);
     }
     field("transfer-encoding").is_none() || body.ends_with("0\r\n\r\n")
 }

@@ -109,22 +109,14 @@ impl Scale {
 
 impl Outcome {
     fn add(&mut self, metric: Metric, value: f64) {
-        self.samples.push(Sample {
-            metric,
-            value,
-            apart: None,
-        });
+        self.samples.push(Sample { metric, value, apart: None });
     }
 
     /// CPU microseconds per delivery.
     fn add_cpu(&mut self, metric: Metric, cpu: Cpu, deliveries: u64) {
         let each = 1e6 / (deliveries.max(1) as f64);
         let apart = Some((cpu.user * each, cpu.system * each));
-        self.samples.push(Sample {
-            metric,
-            value: cpu.sum() * each,
-            apart,
-        });
+        self.samples.push(Sample { metric, value: cpu.sum() * each, apart });
     }
 
     /// What the client saw go wrong. `expected`: deliveries since its start.
@@ -153,10 +145,7 @@ impl Outcome {
         self.share = Some(share);
         if share > CLIENT_SHARE_MAX {
             self.samples.clear();
-            self.faults.push(format!(
-                "void: the load client used {:.0} % of a core",
-                share * 1e2
-            ));
+            self.faults.push(format!("void: the load client used {:.0} % of a core", share * 1e2));
         }
     }
 }
@@ -179,11 +168,7 @@ impl Stage {
         connections: usize,
         stalled_every: usize,
     ) -> Fallible<Self> {
-        let group = Group {
-            url: url(&[TOPIC.to_owned()]),
-            topics: 1,
-            connections,
-        };
+        let group = Group { url: url(&[TOPIC.to_owned()]), topics: 1, connections };
         let healthy = connections - connections.checked_div(stalled_every).unwrap_or_default();
         Self::open(contender, vec![group], stalled_every, healthy)
     }
@@ -207,14 +192,7 @@ impl Stage {
             .map_err(|error| format!("{error}; server: {}", server.log_tail()))?;
         let publisher = Publisher::connect(&server)?;
         let receivers = u64::try_from(receivers)?;
-        Ok(Self {
-            publisher,
-            fleet,
-            server,
-            n: 0,
-            expected: 0,
-            receivers,
-        })
+        Ok(Self { publisher, fleet, server, n: 0, expected: 0, receivers })
     }
 
     fn cpu(&self) -> Fallible<Cpu> {
@@ -228,10 +206,7 @@ impl Stage {
     /// Publishes `count` messages to the one Topic as one request.
     fn publish_batch(&mut self, count: u64, bytes: usize) -> Fallible<()> {
         let messages: Vec<Item<'_>> = (self.n..self.n + count)
-            .map(|n| Item {
-                topic: TOPIC,
-                data: payload(n, 0, bytes),
-            })
+            .map(|n| Item { topic: TOPIC, data: payload(n, 0, bytes) })
             .collect();
         self.n += count;
         self.expected += count * self.receivers;
@@ -267,10 +242,7 @@ impl Stage {
 }
 
 fn url(topics: &[String]) -> String {
-    let query: Vec<String> = topics
-        .iter()
-        .map(|topic| format!("topic={topic}"))
-        .collect();
+    let query: Vec<String> = topics.iter().map(|topic| format!("topic={topic}")).collect();
     format!("/v1/connect?{}", query.join("&"))
 }
 
@@ -328,10 +300,9 @@ fn burst(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
     let mut stage = Stage::one_topic(contender, 1_000, 0)?;
     stage.publish_batch(20, PAYLOAD_BYTES)?;
     stage.wait()?;
-    for (metric, repeats, batches, count) in [
-        (Metric::Burst, scale.pick(4, 2), 1, 1_000),
-        (Metric::Batches, scale.pick(2, 1), 20, 100),
-    ] {
+    for (metric, repeats, batches, count) in
+        [(Metric::Burst, scale.pick(4, 2), 1, 1_000), (Metric::Batches, scale.pick(2, 1), 20, 100)]
+    {
         stage.fleet.mark()?;
         let before = stage.expected;
         let cpu = stage.cpu()?;
@@ -360,15 +331,8 @@ struct Dashboard {
 impl Dashboard {
     fn open(contender: &Contender) -> Fallible<Self> {
         let topics: Vec<String> = (0..20).map(|topic| format!("bench.tick.{topic}")).collect();
-        let group = Group {
-            url: url(&topics),
-            topics: topics.len(),
-            connections: 1_000,
-        };
-        Ok(Self {
-            stage: Stage::open(contender, vec![group], 0, 0)?,
-            topics,
-        })
+        let group = Group { url: url(&topics), topics: topics.len(), connections: 1_000 };
+        Ok(Self { stage: Stage::open(contender, vec![group], 0, 0)?, topics })
     }
 
     fn tick(&mut self, ticks: u64, every: Duration) -> Fallible<Report> {
@@ -380,10 +344,7 @@ impl Dashboard {
                 .topics
                 .iter()
                 .enumerate()
-                .map(|(k, topic)| Item {
-                    topic,
-                    data: payload(self.stage.n, k, PAYLOAD_BYTES),
-                })
+                .map(|(k, topic)| Item { topic, data: payload(self.stage.n, k, PAYLOAD_BYTES) })
                 .collect();
             self.stage.n += 1;
             self.stage.expected += 20 * 1_000;
@@ -416,16 +377,10 @@ fn sparse(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
     const PER_SECOND: u32 = 2_000;
     let mut outcome = Outcome::default();
     let count = scale.pick(1_000, 400);
-    let topics: Vec<String> = (0..count)
-        .map(|topic| format!("bench.sparse.{topic}"))
-        .collect();
+    let topics: Vec<String> = (0..count).map(|topic| format!("bench.sparse.{topic}")).collect();
     let groups = topics
         .iter()
-        .map(|topic| Group {
-            url: url(std::slice::from_ref(topic)),
-            topics: 1,
-            connections: 10,
-        })
+        .map(|topic| Group { url: url(std::slice::from_ref(topic)), topics: 1, connections: 10 })
         .collect();
     let mut stage = Stage::open(contender, groups, 0, 0)?;
     let publishers = (0..PUBLISHERS)
@@ -440,10 +395,7 @@ fn sparse(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
     // Each has Topics of its own, so that every Topic's numbers come from one hand, in order.
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for (mut publisher, own) in publishers
-            .into_iter()
-            .zip(topics.chunks(count / PUBLISHERS))
-        {
+        for (mut publisher, own) in publishers.into_iter().zip(topics.chunks(count / PUBLISHERS)) {
             threads.push(scope.spawn(move || -> Fallible<()> {
                 let mut at = started;
                 for (message, topic) in (0..each).zip(own.iter().cycle()) {
@@ -471,9 +423,7 @@ fn sparse(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
     outcome.check_share(&report);
     let rate = published as f64 / took.as_secs_f64();
     if rate < 0.95 * f64::from(PER_SECOND) {
-        outcome.faults.push(format!(
-            "only {rate:.0} of {PER_SECOND} messages per second went out"
-        ));
+        outcome.faults.push(format!("only {rate:.0} of {PER_SECOND} messages per second went out"));
     }
     Ok(outcome)
 }
@@ -487,20 +437,10 @@ fn stalled(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
     let with = healthy(contender, scale, 20, &mut outcome)?;
     outcome.add(Metric::HealthyP99, without.p99_millis);
     outcome.add(Metric::StalledP99, with.p99_millis);
-    outcome.add(
-        Metric::StalledRatio,
-        with.p99_millis / without.p99_millis.max(0.001),
-    );
+    outcome.add(Metric::StalledRatio, with.p99_millis / without.p99_millis.max(0.001));
     outcome.add(Metric::StalledGrowth, with.growth_mib - without.growth_mib);
-    outcome.add(
-        Metric::StalledKernel,
-        with.kernel_growth_mib - without.kernel_growth_mib,
-    );
-    let busier = if with.last.share() > without.last.share() {
-        with
-    } else {
-        without
-    };
+    outcome.add(Metric::StalledKernel, with.kernel_growth_mib - without.kernel_growth_mib);
+    let busier = if with.last.share() > without.last.share() { with } else { without };
     outcome.check_share(&busier.last);
     Ok(outcome)
 }
@@ -580,10 +520,7 @@ fn writes(contender: &Contender) -> Fallible<Outcome> {
     }
     let report = stage.wait()?;
     let written = trace.end()?;
-    outcome.add(
-        Metric::BurstWrites,
-        written / (report.deliveries - before).max(1) as f64,
-    );
+    outcome.add(Metric::BurstWrites, written / (report.deliveries - before).max(1) as f64);
     outcome.check(&report, stage.expected);
     drop(stage);
 
@@ -594,10 +531,7 @@ fn writes(contender: &Contender) -> Fallible<Outcome> {
     let trace = Trace::start(&board.stage.server)?;
     let report = board.tick(10, every)?;
     let written = trace.end()?;
-    outcome.add(
-        Metric::TickWrites,
-        written / (report.deliveries - before).max(1) as f64,
-    );
+    outcome.add(Metric::TickWrites, written / (report.deliveries - before).max(1) as f64);
     outcome.check(&report, board.stage.expected);
     Ok(outcome)
 }
@@ -660,15 +594,8 @@ impl Drop for Trace {
 
 /// Sums the calls of the lines `% time, seconds, usecs/call, calls, errors?, syscall`.
 fn count_writes(summary: &str) -> f64 {
-    const WRITES: [&str; 7] = [
-        "write",
-        "writev",
-        "send",
-        "sendto",
-        "sendmsg",
-        "sendmmsg",
-        "io_uring_enter",
-    ];
+    const WRITES: [&str; 7] =
+        ["write", "writev", "send", "sendto", "sendmsg", "sendmmsg", "io_uring_enter"];
     summary
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())

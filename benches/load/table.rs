@@ -180,10 +180,7 @@ impl Table {
     }
 
     fn median(&self, kind: Kind, metric: Metric) -> Option<(f64, f64)> {
-        let values: Vec<f64> = self
-            .values(kind, metric)
-            .map(|sample| sample.value)
-            .collect();
+        let values: Vec<f64> = self.values(kind, metric).map(|sample| sample.value).collect();
         measure::median(&values)
     }
 
@@ -200,10 +197,8 @@ impl Table {
         let Some((ours, _)) = self.median(Kind::Tidegate, metric) else {
             return Verdict::Unknown;
         };
-        let limits: Vec<Option<f64>> = bounds
-            .iter()
-            .map(|bound| self.limit(metric, *bound))
-            .collect();
+        let limits: Vec<Option<f64>> =
+            bounds.iter().map(|bound| self.limit(metric, *bound)).collect();
         if limits.iter().flatten().any(|limit| ours > *limit) {
             Verdict::Missed
         } else if limits.is_empty() || limits.contains(&None) {
@@ -216,20 +211,13 @@ impl Table {
     /// The metrics whose bar Tidegate missed.
     pub(crate) fn missed(&self) -> Vec<&'static str> {
         let missed = |metric: &Metric| self.verdict(*metric, metric.bar()) == Verdict::Missed;
-        Metric::ALL
-            .into_iter()
-            .filter(missed)
-            .map(Metric::name)
-            .collect()
+        Metric::ALL.into_iter().filter(missed).map(Metric::name).collect()
     }
 
     /// The whole text, in Markdown that also reads well in a terminal.
     pub(crate) fn render(&self) -> String {
         let mut lines = self.head.clone();
-        lines.push(format!(
-            "* Load client's share of a core: {}",
-            self.share_line()
-        ));
+        lines.push(format!("* Load client's share of a core: {}", self.share_line()));
         lines.push(String::new());
         lines.extend(self.render_rows());
         lines.push(String::new());
@@ -248,22 +236,10 @@ impl Table {
         let highest = |kind: Kind| {
             let of = self.shares.iter().filter(|(found, ..)| *found == kind);
             let (_, scenario, share) = of.max_by(|a, b| a.2.total_cmp(&b.2))?;
-            Some(format!(
-                "{} at most {:.0} % ({scenario})",
-                kind.name(),
-                share * 100.0
-            ))
+            Some(format!("{} at most {:.0} % ({scenario})", kind.name(), share * 100.0))
         };
-        let shares: Vec<String> = self
-            .present
-            .iter()
-            .filter_map(|kind| highest(*kind))
-            .collect();
-        if shares.is_empty() {
-            "not measured".to_owned()
-        } else {
-            shares.join(", ")
-        }
+        let shares: Vec<String> = self.present.iter().filter_map(|kind| highest(*kind)).collect();
+        if shares.is_empty() { "not measured".to_owned() } else { shares.join(", ") }
     }
 
     fn render_rows(&self) -> Vec<String> {
@@ -273,11 +249,7 @@ impl Table {
             rows[0].push(title.to_owned());
         }
         for metric in Metric::ALL {
-            if self
-                .present
-                .iter()
-                .any(|kind| self.median(*kind, metric).is_some())
-            {
+            if self.present.iter().any(|kind| self.median(*kind, metric).is_some()) {
                 rows.push(self.render_row(metric));
             }
         }
@@ -286,11 +258,7 @@ impl Table {
 
     fn render_row(&self, metric: Metric) -> Vec<String> {
         let mut row = vec![metric.name().to_owned()];
-        row.extend(
-            self.present
-                .iter()
-                .map(|kind| self.render_cell(*kind, metric)),
-        );
+        row.extend(self.present.iter().map(|kind| self.render_cell(*kind, metric)));
         row.push(self.render_ratio(metric, Kind::Floor));
         row.push(self.render_ratio(metric, Kind::Bun));
         for bounds in [metric.goal(), metric.bar()] {
@@ -305,10 +273,7 @@ impl Table {
             return "-".to_owned();
         };
         let part = |pick: fn((f64, f64)) -> f64| {
-            let parts = self
-                .values(kind, metric)
-                .filter_map(|sample| sample.apart)
-                .map(pick);
+            let parts = self.values(kind, metric).filter_map(|sample| sample.apart).map(pick);
             measure::median(&parts.collect::<Vec<f64>>())
         };
         let apart = match (part(|apart| apart.0), part(|apart| apart.1)) {
@@ -340,11 +305,7 @@ fn render_bounds(bounds: &[Bound]) -> String {
             TimesBun(times) => format!("<= {times} x Bun"),
         })
         .collect();
-    if texts.is_empty() {
-        "-".to_owned()
-    } else {
-        texts.join(", ")
-    }
+    if texts.is_empty() { "-".to_owned() } else { texts.join(", ") }
 }
 
 /// Three significant digits or so.
@@ -368,19 +329,13 @@ fn list(items: &[String], none: &str) -> Vec<String> {
 fn align(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
-        let widths = rows
-            .iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count());
+        let widths = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         widths.max().unwrap_or_default().max(3)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let render = |row: &Vec<String>| {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         format!("| {} |", cells.join(" | "))
     };
     let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();

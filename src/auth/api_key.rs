@@ -78,20 +78,13 @@ impl ApiKeys {
             let path = format!("{path}[{index}]");
             match entry.read(&path) {
                 Ok(one) if known.iter().any(|other| other.hash == one.hash) => {
-                    faults.push(Fault::new(
-                        format!("{path}.sha256"),
-                        "stands twice in the file",
-                    ));
+                    faults.push(Fault::new(format!("{path}.sha256"), "stands twice in the file"));
                 }
                 Ok(one) => known.push(one),
                 Err(these) => faults.extend(these),
             }
         }
-        if faults.is_empty() {
-            Ok(Self(known))
-        } else {
-            Err(faults)
-        }
+        if faults.is_empty() { Ok(Self(known)) } else { Err(faults) }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -174,11 +167,9 @@ fn is_name(text: &str) -> bool {
 /// Whether a text has the form of a key; only such are hashed.
 fn is_api_key(text: &str) -> bool {
     let random = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    text.strip_prefix(API_KEY_PREFIX)
-        .and_then(|rest| rest.split_once('_'))
-        .is_some_and(|(name, tail)| {
-            is_name(name) && tail.len() == RANDOM_CHARS && tail.bytes().all(random)
-        })
+    text.strip_prefix(API_KEY_PREFIX).and_then(|rest| rest.split_once('_')).is_some_and(
+        |(name, tail)| is_name(name) && tail.len() == RANDOM_CHARS && tail.bytes().all(random),
+    )
 }
 
 fn from_hex(text: &str) -> Option<[u8; HASH_BYTES]> {
@@ -233,31 +224,14 @@ mod tests {
         let keys = ApiKeys::read(entry.as_bytes(), PATH).unwrap();
         let claims = keys.find(&key).unwrap();
         assert_eq!(claims.who, Who::Key("orders-2".into()));
-        assert!(
-            claims
-                .allows(Verb::Publish, &Pattern::parse("orders.eu").unwrap())
-                .is_ok()
-        );
-        assert!(
-            claims
-                .allows(Verb::History, &Pattern::parse("orders.eu").unwrap())
-                .is_err()
-        );
+        assert!(claims.allows(Verb::Publish, &Pattern::parse("orders.eu").unwrap()).is_ok());
+        assert!(claims.allows(Verb::History, &Pattern::parse("orders.eu").unwrap()).is_err());
         assert!(claims.disconnect && claims.expires_at.is_none());
         let mut close = key.clone();
         close.pop();
         let long = format!("{key}A");
         let big = key.repeat(10_000);
-        for wrong in [
-            &other,
-            &close,
-            &long,
-            &key.to_uppercase(),
-            "",
-            "tgk_",
-            "tgk__",
-            &big,
-        ] {
+        for wrong in [&other, &close, &long, &key.to_uppercase(), "", "tgk_", "tgk__", &big] {
             assert!(keys.find(wrong).is_none(), "{wrong}");
         }
         assert!(make_api_key("").is_err() && make_api_key("Orders").is_err());
@@ -318,27 +292,12 @@ mod tests {
         let entry = format!("- {{name: one, sha256: {hash}}}\n");
         for (file, line) in [
             (format!("{entry}- {{name: two}}\n"), "line 2"),
-            (
-                format!("{entry}- {{name: two, sha256: {hash}, publsh: []}}\n"),
-                "line 2",
-            ),
-            (
-                format!("{entry}- {{name: two, name: two, sha256: {hash}}}\n"),
-                "line 2",
-            ),
-            (
-                format!("{entry}- {{name: null, sha256: {hash}}}\n"),
-                "line 2",
-            ),
+            (format!("{entry}- {{name: two, sha256: {hash}, publsh: []}}\n"), "line 2"),
+            (format!("{entry}- {{name: two, name: two, sha256: {hash}}}\n"), "line 2"),
+            (format!("{entry}- {{name: null, sha256: {hash}}}\n"), "line 2"),
             (format!("{entry}- tgk_orders_canary\n"), "line 2"),
-            (
-                format!("{entry}- {{name: two, sha256: {hash}, publish: a}}\n"),
-                "line 2",
-            ),
-            (
-                format!("{entry}- {{name: two, sha256: {hash}, disconnect: canary}}\n"),
-                "line 2",
-            ),
+            (format!("{entry}- {{name: two, sha256: {hash}, publish: a}}\n"), "line 2"),
+            (format!("{entry}- {{name: two, sha256: {hash}, disconnect: canary}}\n"), "line 2"),
             ("name: canary\n".to_owned(), "line 1"),
             ("canary: [".to_owned(), "line 1"),
             (" \n".to_owned(), "is empty"),
@@ -346,11 +305,7 @@ mod tests {
             (entry.repeat(ENTRIES_MAX + 1), "more than 1024 entries"),
         ] {
             let faults = ApiKeys::read(file.as_bytes(), PATH).unwrap_err();
-            let told = faults
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("; ");
+            let told = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             assert!(faults.len() == 1 && told.contains(line), "{told}");
             assert!(!told.contains("canary"), "{told}");
         }
@@ -360,10 +315,7 @@ mod tests {
         let faults = ApiKeys::read(file.as_bytes(), PATH).unwrap_err();
         assert_eq!(
             faults,
-            [Fault::new(
-                format!("{PATH}[0].publish"),
-                "has more than 128 patterns"
-            )]
+            [Fault::new(format!("{PATH}[0].publish"), "has more than 128 patterns")]
         );
     }
 }

@@ -75,11 +75,7 @@ impl Claims {
             return Ok(());
         }
         let anonymous = self.who == Who::Anonymous;
-        Err(Denied {
-            verb,
-            pattern: pattern.clone(),
-            anonymous,
-        })
+        Err(Denied { verb, pattern: pattern.clone(), anonymous })
     }
 
     pub(super) fn anonymous(grants: &Grants) -> Self {
@@ -124,10 +120,7 @@ impl Claims {
 }
 
 const fn missing(claim: &'static str) -> AuthError {
-    AuthError::Claim {
-        claim,
-        why: "is missing",
-    }
+    AuthError::Claim { claim, why: "is missing" }
 }
 
 /// A moment in seconds since 1970, whole or not. What no calendar holds is the end of all time.
@@ -136,23 +129,15 @@ fn date(said: &Map<String, Value>, claim: &'static str) -> Result<Option<Timesta
         None => return Ok(None),
         Some(Value::Number(number)) => number,
         Some(_) => {
-            return Err(AuthError::Claim {
-                claim,
-                why: "is not a number of seconds",
-            });
+            return Err(AuthError::Claim { claim, why: "is not a number of seconds" });
         }
     };
     let ms = match (number.as_u64(), number.as_f64()) {
         (Some(seconds), _) => seconds.saturating_mul(1_000),
         (None, Some(seconds)) if seconds >= 0.0 => Duration::try_from_secs_f64(seconds)
-            .map_or(u64::MAX, |since| {
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            }),
+            .map_or(u64::MAX, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
         _ => {
-            return Err(AuthError::Claim {
-                claim,
-                why: "is before 1970",
-            });
+            return Err(AuthError::Claim { claim, why: "is before 1970" });
         }
     };
     Ok(Some(Timestamp(ms)))
@@ -184,10 +169,7 @@ fn grants(said: &Map<String, Value>, subject: &str) -> Result<Grants, AuthError>
         None => return Ok(grants),
         Some(Value::Object(permissions)) => permissions,
         Some(_) => {
-            return Err(AuthError::Claim {
-                claim: "permissions",
-                why: "is not an object",
-            });
+            return Err(AuthError::Claim { claim: "permissions", why: "is not an object" });
         }
     };
     for verb in Verb::ALL {
@@ -195,9 +177,7 @@ fn grants(said: &Map<String, Value>, subject: &str) -> Result<Grants, AuthError>
             None => {}
             Some(Value::Array(list)) if list.len() <= GRANTS_MAX => {
                 for (index, entry) in list.iter().enumerate() {
-                    grants
-                        .of_mut(verb)
-                        .push(grant(entry, subject, verb, index)?);
+                    grants.of_mut(verb).push(grant(entry, subject, verb, index)?);
                 }
             }
             Some(Value::Array(_)) => return Err(AuthError::TooManyPatterns(verb)),

@@ -30,11 +30,7 @@ struct Stamp {
 
 impl File {
     pub(super) fn new(path: &Path, bytes_max: u64) -> Self {
-        Self {
-            path: path.to_owned(),
-            bytes_max,
-            seen: None,
-        }
+        Self { path: path.to_owned(), bytes_max, seen: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -82,19 +78,13 @@ impl File {
         }
         let file = fs::File::open(&self.path).map_err(text)?;
         let now = file.metadata().map_err(text)?;
-        let stamp = Stamp {
-            modified: now.modified().ok(),
-            bytes: now.len(),
-            inode: inode(&now),
-        };
+        let stamp = Stamp { modified: now.modified().ok(), bytes: now.len(), inode: inode(&now) };
         Ok((file, stamp))
     }
 
     fn read(&self, file: fs::File, stamp: &Stamp) -> std::io::Result<Vec<u8>> {
         // Room for all of it at once: a growing vector would leave copies of a secret behind.
-        let room = usize::try_from(stamp.bytes)
-            .unwrap_or_default()
-            .saturating_add(1);
+        let room = usize::try_from(stamp.bytes).unwrap_or_default().saturating_add(1);
         let mut content = Vec::with_capacity(room);
         file.take(self.bytes_max).read_to_end(&mut content)?;
         Ok(content)

@@ -115,12 +115,7 @@ pub struct Denied {
 
 impl fmt::Display for Denied {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            out,
-            "no Grant to {} covers {}",
-            verb_phrase(self.verb),
-            self.pattern
-        )?;
+        write!(out, "no Grant to {} covers {}", verb_phrase(self.verb), self.pattern)?;
         if self.anonymous {
             out.write_str(", and no Token was sent")?;
         }
@@ -159,18 +154,13 @@ mod tests {
     }
 
     fn claims(subscribe: Vec<Pattern>) -> Arc<Claims> {
-        Arc::new(Claims::anonymous(&Grants {
-            subscribe,
-            ..Grants::default()
-        }))
+        Arc::new(Claims::anonymous(&Grants { subscribe, ..Grants::default() }))
     }
 
     fn topics() -> Vec<Topic> {
         let mut all = vec!["a".to_owned(), "b".to_owned()];
         for _ in 0..2 {
-            let longer = all
-                .iter()
-                .flat_map(|head| [format!("{head}.a"), format!("{head}.b")]);
+            let longer = all.iter().flat_map(|head| [format!("{head}.a"), format!("{head}.b")]);
             let longer: Vec<_> = longer.collect();
             all.extend(longer);
         }

@@ -87,29 +87,15 @@ impl Keys {
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Self {
-            ring: ArcSwap::from_pointee(ring),
-            sources: Mutex::new(sources),
-        })
+        Ok(Self { ring: ArcSwap::from_pointee(ring), sources: Mutex::new(sources) })
     }
 
     pub(super) fn with_secret(secret: &[u8]) -> Result<Self, String> {
         let algorithm = Algorithm::HS256;
         let key = DecodingKey::from_secret(long_enough(secret)?);
-        let issuer = Issuer {
-            issuer: None,
-            audience: None,
-            algorithm,
-            key,
-        };
-        let ring = Ring {
-            issuers: vec![Arc::new(issuer)],
-            ..Ring::default()
-        };
-        Ok(Self {
-            ring: ArcSwap::from_pointee(ring),
-            sources: Mutex::default(),
-        })
+        let issuer = Issuer { issuer: None, audience: None, algorithm, key };
+        let ring = Ring { issuers: vec![Arc::new(issuer)], ..Ring::default() };
+        Ok(Self { ring: ArcSwap::from_pointee(ring), sources: Mutex::default() })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -168,10 +154,7 @@ fn settings(config: &Config) -> Vec<Fault> {
         for (key, value) in [("issuer", &entry.issuer), ("audience", &entry.audience)] {
             if value.as_deref() == Some("") {
                 let path = format!("auth.issuers[{index}].{key}");
-                faults.push(Fault::new(
-                    path,
-                    "is empty; leave it out if it shall not count",
-                ));
+                faults.push(Fault::new(path, "is empty; leave it out if it shall not count"));
             }
         }
     }
@@ -225,12 +208,7 @@ impl Issuer {
             _ => public_key(algorithm, content)?,
         };
         let (issuer, audience) = (config.issuer.clone(), config.audience.clone());
-        Ok(Self {
-            issuer,
-            audience,
-            algorithm,
-            key,
-        })
+        Ok(Self { issuer, audience, algorithm, key })
     }
 
     /// Whether this entry stands for the Token: algorithm, issuer, signature, audience, in this
@@ -288,19 +266,15 @@ fn secret(algorithm: Algorithm, content: &[u8]) -> Result<&[u8], String> {
 fn long_enough(secret: &[u8]) -> Result<&[u8], String> {
     match secret.len() {
         SECRET_BYTES_MIN.. => Ok(secret),
-        bytes => Err(format!(
-            "holds {bytes} bytes, and a secret has {SECRET_BYTES_MIN} or more"
-        )),
+        bytes => Err(format!("holds {bytes} bytes, and a secret has {SECRET_BYTES_MIN} or more")),
     }
 }
 
 /// Reads the one public key of a PEM file, and makes sure that it can be used at all.
 fn public_key(algorithm: Algorithm, content: &[u8]) -> Result<DecodingKey, String> {
     let text = str::from_utf8(content).unwrap_or_default();
-    let mut labels = text
-        .split("-----BEGIN ")
-        .skip(1)
-        .filter_map(|rest| rest.split("-----").next());
+    let mut labels =
+        text.split("-----BEGIN ").skip(1).filter_map(|rest| rest.split("-----").next());
     let label = labels.next();
     if labels.next().is_some() {
         return Err("holds more than one PEM block; each key has an entry of its own".into());
@@ -314,9 +288,7 @@ fn public_key(algorithm: Algorithm, content: &[u8]) -> Result<DecodingKey, Strin
             return Err("holds a private key; a gateway needs only the public one".into());
         }
         _ => {
-            return Err(format!(
-                "holds no public key in PEM, which {algorithm:?} takes"
-            ));
+            return Err(format!("holds no public key in PEM, which {algorithm:?} takes"));
         }
     }
     let key = match algorithm.family() {
@@ -325,15 +297,10 @@ fn public_key(algorithm: Algorithm, content: &[u8]) -> Result<DecodingKey, Strin
         _ => DecodingKey::from_ed_pem(content),
     };
     let key = key.map_err(|_| format!("holds no key of the family that {algorithm:?} takes"))?;
-    if key
-        .try_get_as_bytes()
-        .is_ok_and(|bytes| fits(algorithm, bytes))
-    {
+    if key.try_get_as_bytes().is_ok_and(|bytes| fits(algorithm, bytes)) {
         Ok(key)
     } else {
-        Err(format!(
-            "holds a key that {algorithm:?} cannot use: wrong curve or size"
-        ))
+        Err(format!("holds a key that {algorithm:?} cannot use: wrong curve or size"))
     }
 }
 

@@ -88,10 +88,7 @@ pub struct Fault {
 
 impl Fault {
     fn new(path: impl Into<String>, what: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            what: what.into(),
-        }
+        Self { path: path.into(), what: what.into() }
     }
 }
 
@@ -141,11 +138,7 @@ impl Auth {
 
     fn new(keys: keys::Keys, anonymous: &Grants, origins: Origins) -> Self {
         let anonymous = (!anonymous.is_empty()).then(|| Arc::new(Claims::anonymous(anonymous)));
-        Self {
-            keys,
-            anonymous,
-            origins,
-        }
+        Self { keys, anonymous, origins }
     }
 
     /// What this Token says, if its signature and its times are good.

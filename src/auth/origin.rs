@@ -53,11 +53,7 @@ impl Origins {
                 }
             }
         }
-        if faults.is_empty() {
-            Ok(Self(origins))
-        } else {
-            Err(faults)
-        }
+        if faults.is_empty() { Ok(Self(origins)) } else { Err(faults) }
     }
 
     /// Whether a request with these headers may go on. One without `Origin` is from no page.

@@ -33,15 +33,8 @@ pub(super) struct Pair {
 
 pub(super) fn pem(label: &str, der: &[u8]) -> String {
     let body = STANDARD.encode(der);
-    let lines: Vec<_> = body
-        .as_bytes()
-        .chunks(64)
-        .map(String::from_utf8_lossy)
-        .collect();
-    format!(
-        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
-        lines.join("\n")
-    )
+    let lines: Vec<_> = body.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 fn pair(
@@ -50,21 +43,13 @@ fn pair(
     read: fn(&[u8]) -> jsonwebtoken::errors::Result<EncodingKey>,
 ) -> Pair {
     let (private_pem, public_pem) = (pem("PRIVATE KEY", private), pem("PUBLIC KEY", public));
-    Pair {
-        private: read(private_pem.as_bytes()).unwrap(),
-        private_pem,
-        public_pem,
-    }
+    Pair { private: read(private_pem.as_bytes()).unwrap(), private_pem, public_pem }
 }
 
 fn ec(algorithm: &'static EcdsaSigningAlgorithm) -> Pair {
     let key = EcdsaKeyPair::generate(algorithm).unwrap();
     let public: PublicKeyX509Der = key.public_key().as_der().unwrap();
-    pair(
-        key.to_pkcs8v1().unwrap().as_ref(),
-        public.as_ref(),
-        EncodingKey::from_ec_pem,
-    )
+    pair(key.to_pkcs8v1().unwrap().as_ref(), public.as_ref(), EncodingKey::from_ec_pem)
 }
 
 pub(super) static RSA: LazyLock<Pair> = LazyLock::new(|| {
@@ -78,32 +63,19 @@ pub(super) static P384: LazyLock<Pair> = LazyLock::new(|| ec(&ECDSA_P384_SHA384_
 pub(super) static ED: LazyLock<Pair> = LazyLock::new(|| {
     let key = Ed25519KeyPair::generate().unwrap();
     let public: PublicKeyX509Der = key.public_key().as_der().unwrap();
-    pair(
-        key.to_pkcs8v1().unwrap().as_ref(),
-        public.as_ref(),
-        EncodingKey::from_ed_pem,
-    )
+    pair(key.to_pkcs8v1().unwrap().as_ref(), public.as_ref(), EncodingKey::from_ed_pem)
 });
 
 /// An entry of `auth.issuers`, with its key in a file of that folder.
 pub(super) fn issuer(folder: &Path, name: &str, algorithm: Algorithm, key: &[u8]) -> IssuerConfig {
     let key_file = folder.join(name);
     std::fs::write(&key_file, key).unwrap();
-    IssuerConfig {
-        issuer: None,
-        audience: None,
-        algorithm,
-        key_file,
-    }
+    IssuerConfig { issuer: None, audience: None, algorithm, key_file }
 }
 
 /// Signs any two texts, JSON or not.
 fn signed(algorithm: Algorithm, key: &EncodingKey, header: &str, claims: &str) -> String {
-    let message = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header),
-        URL_SAFE_NO_PAD.encode(claims)
-    );
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, algorithm).unwrap();
     format!("{message}.{signature}")
 }
@@ -254,10 +226,7 @@ fn bent(token: &str) -> String {
 fn cut(token: &str) -> String {
     let (message, signature) = token.rsplit_once('.').unwrap();
     let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    format!(
-        "{message}.{}",
-        URL_SAFE_NO_PAD.encode(&bytes[..bytes.len() / 2])
-    )
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(&bytes[..bytes.len() / 2]))
 }
 
 fn zeros(token: &str, bytes: usize) -> String {
@@ -552,10 +521,7 @@ fn full(folder: &Path) -> Auth {
     let issuers = vec![
         hs("one", SECRET, "canary-one"),
         hs("one-next", OTHER, "canary-one"),
-        IssuerConfig {
-            audience: Some("tidegate".to_owned()),
-            ..hs("two", TWO, "canary-two")
-        },
+        IssuerConfig { audience: Some("tidegate".to_owned()), ..hs("two", TWO, "canary-two") },
         issuer(folder, "hs384", Algorithm::HS384, SECRET),
         pem("rs256", Algorithm::RS256, &RSA),
         pem("ps256", Algorithm::PS256, &RSA),
@@ -563,11 +529,7 @@ fn full(folder: &Path) -> Auth {
         pem("es384", Algorithm::ES384, &P384),
         pem("eddsa", Algorithm::EdDSA, &ED),
     ];
-    Auth::open(&Config {
-        issuers,
-        ..Config::default()
-    })
-    .unwrap()
+    Auth::open(&Config { issuers, ..Config::default() }).unwrap()
 }
 
 #[test]
@@ -579,19 +541,13 @@ fn each_trick_meets_its_verdict_and_no_error_repeats_what_was_sent() {
     for Case(name, which, token, verdict) in &corpus {
         let auth = if *which == Plain { &plain } else { &full };
         let answer = auth.verify(&Token::new(token.clone()), CLOCK);
-        let words = answer
-            .as_ref()
-            .map_or_else(ToString::to_string, |_| OK.to_owned());
+        let words = answer.as_ref().map_or_else(ToString::to_string, |_| OK.to_owned());
         if words != *verdict {
             wrong.push(format!("{name}: {words}, not {verdict}"));
         }
         if let Err(why) = answer {
             let told = format!("{why} {why:?}");
-            for part in token
-                .split('.')
-                .filter(|part| part.len() > 7)
-                .chain(["canary"])
-            {
+            for part in token.split('.').filter(|part| part.len() > 7).chain(["canary"]) {
                 assert!(!told.contains(part), "{name}: {told}");
             }
         }
@@ -626,13 +582,7 @@ fn nothing_secret_can_be_printed() {
     let told = format!("{token:?} {:?} {:?}", plain(), full(folder.path()));
     let bytes = format!("{SECRET:?}");
     let der = RSA.public_pem.lines().nth(2).unwrap();
-    for secret in [
-        "eyJ",
-        "canary-secret",
-        "canary-other",
-        bytes.trim_matches(['[', ']']),
-        der,
-    ] {
+    for secret in ["eyJ", "canary-secret", "canary-other", bytes.trim_matches(['[', ']']), der] {
         assert!(!told.contains(secret), "{secret}");
     }
 }
@@ -643,23 +593,16 @@ fn claims_hold_what_the_token_says_and_end_within_a_day() {
     let said = good(
         r#","iat":1789999000.25,"jti":"canary-1","permissions":{"subscribe":["user.{sub}.**"]}"#,
     );
-    let claims = auth
-        .verify(&Token::new(hs256(SECRET, &said)), CLOCK)
-        .unwrap();
+    let claims = auth.verify(&Token::new(hs256(SECRET, &said)), CLOCK).unwrap();
     assert_eq!(claims.who.user().map(|who| &**who), Some("canary-ana"));
-    assert_eq!(
-        claims.grants.subscribe,
-        [Pattern::parse("user.canary-ana.>").unwrap()]
-    );
+    assert_eq!(claims.grants.subscribe, [Pattern::parse("user.canary-ana.>").unwrap()]);
     assert_eq!(claims.expires_at, Some(Timestamp((NOW + 60) * 1_000)));
     assert_eq!(claims.issued_at, Some(Timestamp(1_789_999_000_250)));
     assert_eq!(claims.token_id.as_deref(), Some("canary-1"));
     assert!(!claims.disconnect);
 
     let endless = r#"{"sub":"ana","exp":18446744073709551615}"#;
-    let claims = auth
-        .verify(&Token::new(hs256(SECRET, endless)), CLOCK)
-        .unwrap();
+    let claims = auth.verify(&Token::new(hs256(SECRET, endless)), CLOCK).unwrap();
     assert_eq!(claims.expires_at, Some(Timestamp((NOW + 86_400) * 1_000)));
     let end = Timestamp(u64::MAX);
     let claims = auth.verify(&Token::new(hs256(SECRET, endless)), end);
@@ -680,49 +623,16 @@ fn a_draft_signs_what_verifies_and_nothing_that_would_be_refused() {
     };
     let token = Token::new(draft.sign(SECRET, CLOCK).unwrap());
     let claims = plain().verify(&token, CLOCK).unwrap();
-    assert!(
-        claims
-            .allows(Verb::Subscribe, &Pattern::parse("user.ana.x").unwrap())
-            .is_ok()
-    );
-    assert!(
-        claims
-            .allows(Verb::Publish, &Pattern::parse("user.ana.x").unwrap())
-            .is_err()
-    );
+    assert!(claims.allows(Verb::Subscribe, &Pattern::parse("user.ana.x").unwrap()).is_ok());
+    assert!(claims.allows(Verb::Publish, &Pattern::parse("user.ana.x").unwrap()).is_err());
     assert_eq!(claims.expires_at, Some(Timestamp((NOW + 3_600) * 1_000)));
 
-    let bad = NewToken {
-        publish: vec!["a..b".to_owned()],
-        ..draft.clone()
-    };
+    let bad = NewToken { publish: vec!["a..b".to_owned()], ..draft.clone() };
     let why = bad.sign(SECRET, CLOCK).unwrap_err().to_string();
-    assert_eq!(
-        why,
-        "the Token's permissions.publish[0] is no pattern: segment 2 is empty"
-    );
-    assert!(
-        NewToken {
-            subject: String::new(),
-            ..draft.clone()
-        }
-        .sign(SECRET, CLOCK)
-        .is_err()
-    );
-    assert!(
-        NewToken {
-            algorithm: Algorithm::RS256,
-            ..draft.clone()
-        }
-        .sign(SECRET, CLOCK)
-        .is_err()
-    );
-    let endless = NewToken {
-        life: Duration::MAX,
-        ..draft
-    }
-    .sign(SECRET, CLOCK)
-    .unwrap();
+    assert_eq!(why, "the Token's permissions.publish[0] is no pattern: segment 2 is empty");
+    assert!(NewToken { subject: String::new(), ..draft.clone() }.sign(SECRET, CLOCK).is_err());
+    assert!(NewToken { algorithm: Algorithm::RS256, ..draft.clone() }.sign(SECRET, CLOCK).is_err());
+    let endless = NewToken { life: Duration::MAX, ..draft }.sign(SECRET, CLOCK).unwrap();
     assert!(plain().verify(&Token::new(endless), CLOCK).is_ok());
 }
 
@@ -732,37 +642,18 @@ fn strangers_get_what_is_configured_and_are_told_that_they_are_strangers() {
     assert!(!plain().is_empty());
     assert!(Auth::open(&Config::default()).unwrap().is_empty());
     let anonymous: Grants = serde_json::from_str(r#"{"subscribe":["demo.**"]}"#).unwrap();
-    let auth = Auth::open(&Config {
-        anonymous,
-        ..Config::default()
-    })
-    .unwrap();
+    let auth = Auth::open(&Config { anonymous, ..Config::default() }).unwrap();
     assert!(!auth.is_empty());
     let claims = auth.anonymous().unwrap();
     assert_eq!(claims.who, Who::Anonymous);
-    assert!(
-        claims
-            .allows(Verb::Subscribe, &Pattern::parse("demo.load.*").unwrap())
-            .is_ok()
-    );
-    let denied = claims
-        .allows(Verb::History, &Pattern::parse("demo.x").unwrap())
-        .unwrap_err();
+    assert!(claims.allows(Verb::Subscribe, &Pattern::parse("demo.load.*").unwrap()).is_ok());
+    let denied = claims.allows(Verb::History, &Pattern::parse("demo.x").unwrap()).unwrap_err();
     let words = "no Grant to read history covers demo.x, and no Token was sent";
     assert_eq!(denied.to_string(), words);
-    let denied = Denied {
-        verb: Verb::Subscribe,
-        anonymous: false,
-        ..denied
-    };
+    let denied = Denied { verb: Verb::Subscribe, anonymous: false, ..denied };
     assert_eq!(denied.to_string(), "no Grant to subscribe covers demo.x");
-    let why = auth
-        .verify(&Token::new(hs256(SECRET, &good(""))), CLOCK)
-        .unwrap_err();
-    assert_eq!(
-        why.to_string(),
-        "no Token is good here: auth.issuers is empty"
-    );
+    let why = auth.verify(&Token::new(hs256(SECRET, &good(""))), CLOCK).unwrap_err();
+    assert_eq!(why.to_string(), "no Token is good here: auth.issuers is empty");
 }
 
 #[test]
@@ -776,22 +667,10 @@ fn the_section_reads_as_the_documents_write_it() {
     assert_eq!(config.issuers[0].issuer.as_deref(), Some("one"));
     assert_eq!(config.issuers[0].algorithm, Algorithm::EdDSA);
     assert_eq!(config.issuers[1].issuer, None);
-    assert_eq!(
-        config.anonymous.of(Verb::Subscribe),
-        [Pattern::parse("demo.>").unwrap()]
-    );
+    assert_eq!(config.anonymous.of(Verb::Subscribe), [Pattern::parse("demo.>").unwrap()]);
     assert!(config.origins.is_empty());
-    assert!(
-        Auth::open(&Config {
-            issuers: vec![],
-            ..config
-        })
-        .is_ok()
-    );
-    for bad in [
-        "issuers: [{algorithm: none, key_file: /a}]",
-        "anonymous: {publish: [a..b]}",
-    ] {
+    assert!(Auth::open(&Config { issuers: vec![], ..config }).is_ok());
+    for bad in ["issuers: [{algorithm: none, key_file: /a}]", "anonymous: {publish: [a..b]}"] {
         assert!(serde_saphyr::from_str::<Config>(bad).is_err());
     }
 }

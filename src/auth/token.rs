@@ -149,20 +149,12 @@ impl<'a> Unverified<'a> {
         }
         let (message, signature) = text.rsplit_once('.').ok_or(NOT_THREE)?;
         let (header, claims) = message.split_once('.').ok_or(NOT_THREE)?;
-        if [header, claims, signature]
-            .iter()
-            .any(|part| part.is_empty() || part.contains('.'))
-        {
+        if [header, claims, signature].iter().any(|part| part.is_empty() || part.contains('.')) {
             return Err(NOT_THREE);
         }
         let algorithm = algorithm(&object(header)?)?;
         let said = object(claims)?;
-        Ok(Self {
-            message,
-            signature,
-            algorithm,
-            said,
-        })
+        Ok(Self { message, signature, algorithm, said })
     }
 
     /// Its `iss`.
@@ -170,19 +162,14 @@ impl<'a> Unverified<'a> {
         match self.said.get("iss") {
             None => Ok(None),
             Some(Value::String(issuer)) => Ok(Some(issuer)),
-            Some(_) => Err(AuthError::Claim {
-                claim: "iss",
-                why: "is not a string",
-            }),
+            Some(_) => Err(AuthError::Claim { claim: "iss", why: "is not a string" }),
         }
     }
 
     /// All that its `aud` names.
     pub(super) fn audience(&self) -> Result<Option<Vec<&str>>, AuthError> {
-        const WRONG: AuthError = AuthError::Claim {
-            claim: "aud",
-            why: "is not a string or an array of strings",
-        };
+        const WRONG: AuthError =
+            AuthError::Claim { claim: "aud", why: "is not a string or an array of strings" };
         match self.said.get("aud") {
             None => Ok(None),
             Some(Value::String(audience)) => Ok(Some(vec![audience])),
@@ -220,18 +207,14 @@ fn algorithm(header: &Map<String, Value>) -> Result<Algorithm, AuthError> {
         Some(Value::String(kind))
             if kind.eq_ignore_ascii_case("JWT") || kind.eq_ignore_ascii_case("at+jwt") => {}
         Some(_) => {
-            return Err(AuthError::Unreadable(
-                "its header's typ is neither JWT nor at+jwt",
-            ));
+            return Err(AuthError::Unreadable("its header's typ is neither JWT nor at+jwt"));
         }
     }
     header
         .get("alg")
         .and_then(Value::as_str)
         .and_then(|name| name.parse().ok())
-        .ok_or(AuthError::Unreadable(
-            "its header's alg is none that this gateway knows",
-        ))
+        .ok_or(AuthError::Unreadable("its header's alg is none that this gateway knows"))
 }
 
 /// Any JSON in which no object has a key twice, at any depth: two readers of one Token could take
@@ -336,10 +319,7 @@ impl NewToken {
         let mut said = Map::new();
         said.insert("sub".into(), json!(self.subject));
         said.insert("iat".into(), json!(issued));
-        said.insert(
-            "exp".into(),
-            json!(issued.saturating_add(self.life.as_secs())),
-        );
+        said.insert("exp".into(), json!(issued.saturating_add(self.life.as_secs())));
         for (claim, value) in [("iss", &self.issuer), ("aud", &self.audience)] {
             if let Some(value) = value {
                 said.insert(claim.into(), json!(value));

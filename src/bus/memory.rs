@@ -28,10 +28,7 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         let link = Arc::new(watch::Sender::new(Link::new(true)));
-        Self {
-            routes: Arc::default(),
-            link,
-        }
+        Self { routes: Arc::default(), link }
     }
 }
 
@@ -78,10 +75,7 @@ impl Bus for Memory {
                 listener.hand(&publication);
             }
         }
-        Ok(Receipt {
-            stored: false,
-            duplicate: false,
-        })
+        Ok(Receipt { stored: false, duplicate: false })
     }
 
     async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, SubscribeError> {
@@ -90,22 +84,12 @@ impl Bus for Memory {
         let mut routes = self.routes();
         routes.next += 1;
         let number = routes.next;
-        let listener = Listener {
-            number,
-            queue: sender,
-            lost: Arc::clone(&lost),
-        };
+        let listener = Listener { number, queue: sender, lost: Arc::clone(&lost) };
         match Topic::parse(pattern.as_str()) {
             Ok(topic) => routes.exact.entry(topic).or_default().push(listener),
             Err(_) => routes.wild.push((pattern.clone(), listener)),
         }
-        Ok(Subscription {
-            bus: self.clone(),
-            pattern: pattern.clone(),
-            number,
-            queue,
-            lost,
-        })
+        Ok(Subscription { bus: self.clone(), pattern: pattern.clone(), number, queue, lost })
     }
 
     fn link(&self) -> watch::Receiver<Link> {
@@ -134,9 +118,7 @@ impl Live for Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut routes = self.bus.routes();
-        routes
-            .wild
-            .retain(|(_, listener)| listener.number != self.number);
+        routes.wild.retain(|(_, listener)| listener.number != self.number);
         if let Some(listeners) = routes.exact.get_mut(self.pattern.as_str()) {
             listeners.retain(|listener| listener.number != self.number);
             if listeners.is_empty() {

@@ -76,11 +76,7 @@ impl Link {
     /// A link of which nothing is known yet.
     #[must_use]
     pub fn new(connected: bool) -> Self {
-        Self {
-            connected,
-            since: Instant::now(),
-            suspicions: 0,
-        }
+        Self { connected, since: Instant::now(), suspicions: 0 }
     }
 }
 

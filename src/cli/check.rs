@@ -45,11 +45,8 @@ fn in_force(config: &Config) -> Value {
             })
         })
         .collect();
-    let namespaces: Map<String, Value> = config
-        .namespaces
-        .iter()
-        .map(|(name, rules)| (name.clone(), json!(rules)))
-        .collect();
+    let namespaces: Map<String, Value> =
+        config.namespaces.iter().map(|(name, rules)| (name.clone(), json!(rules))).collect();
     json!({
         "listen": config.listen,
         "management": config.management,
@@ -106,20 +103,13 @@ fn said(claims: &Claims) -> Value {
 }
 
 fn grants(grants: &Grants) -> Value {
-    Verb::ALL
-        .iter()
-        .map(|&verb| (verb.as_str().to_owned(), json!(grants.of(verb))))
-        .collect()
+    Verb::ALL.iter().map(|&verb| (verb.as_str().to_owned(), json!(grants.of(verb)))).collect()
 }
 
 /// Rows of key and value; what is empty says so.
 fn flatten(key: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     let under = |part: &str| {
-        if key.is_empty() {
-            part.to_owned()
-        } else {
-            format!("{key}.{part}")
-        }
+        if key.is_empty() { part.to_owned() } else { format!("{key}.{part}") }
     };
     match value {
         Value::Object(entries) if !entries.is_empty() => {

@@ -2,10 +2,7 @@
 //!
 //! It is the same node as `serve` runs, with a throwaway key, on this machine alone. What it shows is
 //! this machine's own load, published like anybody's Publications.
-#![expect(
-    clippy::print_stdout,
-    reason = "the lines to copy are what this command is for"
-)]
+#![expect(clippy::print_stdout, reason = "the lines to copy are what this command is for")]
 
 use std::io::{self, IsTerminal as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -48,15 +45,10 @@ pub(super) fn run(listen: Option<SocketAddr>, force: bool) -> Result<ExitCode, F
     telemetry::start(&config.log);
     let secret = fresh_secret().map_err(Failure::failed)?;
     let demo = vec![Pattern::parse(DEMO).map_err(Failure::failed)?];
-    let anonymous = Grants {
-        subscribe: demo.clone(),
-        publish: demo.clone(),
-        history: demo,
-    };
+    let anonymous = Grants { subscribe: demo.clone(), publish: demo.clone(), history: demo };
     let auth = Auth::with_secret(secret.expose_secret(), anonymous).map_err(Failure::failed)?;
-    let token = token()
-        .sign(secret.expose_secret(), node::wall_clock())
-        .map_err(Failure::failed)?;
+    let token =
+        token().sign(secret.expose_secret(), node::wall_clock()).map_err(Failure::failed)?;
     let info = Info {
         version: env!("CARGO_PKG_VERSION"),
         token,
@@ -93,10 +85,7 @@ fn settings(listen: Option<SocketAddr>) -> Config {
     config.management = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
     config.log.format = Format::Pretty;
     config.log.level = "warn".to_owned();
-    config.drain = config::Drain {
-        lame_duck: Duration::ZERO,
-        window: Duration::ZERO,
-    };
+    config.drain = config::Drain { lame_duck: Duration::ZERO, window: Duration::ZERO };
     config
 }
 
@@ -159,18 +148,10 @@ fn welcome(node: &Node, info: &Info) {
         }
         address => address.to_string(),
     };
-    let Info {
-        version,
-        token,
-        command,
-        reach,
-    } = info;
+    let Info { version, token, command, reach } = info;
     let management = node.management;
-    let url = if host == "localhost:8080" {
-        String::new()
-    } else {
-        format!(" --url http://{host}")
-    };
+    let url =
+        if host == "localhost:8080" { String::new() } else { format!(" --url http://{host}") };
     println!(
         r#"
   {bold}Tidegate {version}{plain}    {loud}DEVELOPMENT MODE{plain}: throwaway key, {reach}, no TLS
@@ -210,12 +191,7 @@ async fn demonstrate(
             let Ok(topic) = Topic::parse(topic) else {
                 continue;
             };
-            let draft = Draft {
-                topic,
-                payload: value.to_string().into(),
-                key: None,
-                trace: None,
-            };
+            let draft = Draft { topic, payload: value.to_string().into(), key: None, trace: None };
             if let Err(fault) = publisher.publish(&claims, None, draft).await {
                 tracing::warn!(error = %fault, "The demo's data was not published");
             }
@@ -233,11 +209,7 @@ struct Load {
 impl Load {
     fn new() -> Result<Self, sysinfo::Error> {
         let (system, networks) = (System::new()?, Networks::new_with_refreshed_list()?);
-        Ok(Self {
-            system,
-            networks,
-            seen: (Instant::now(), Snapshot::default()),
-        })
+        Ok(Self { system, networks, seen: (Instant::now(), Snapshot::default()) })
     }
 
     fn read(&mut self, counted: &Snapshot) -> Vec<(&'static str, Value)> {
@@ -249,12 +221,8 @@ impl Load {
         let rate = |now: u64, before: u64| per_second(now.saturating_sub(before), seconds);
         let network =
             |side: fn(&NetworkData) -> u64| rate(self.networks.values().map(side).sum(), 0);
-        let cores: Vec<f64> = self
-            .system
-            .cpus()
-            .iter()
-            .map(|core| tenths(f64::from(core.usage())))
-            .collect();
+        let cores: Vec<f64> =
+            self.system.cpus().iter().map(|core| tenths(f64::from(core.usage()))).collect();
         vec![
             ("demo.cpu", json!({ "cores": cores })),
             (

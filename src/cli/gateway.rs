@@ -20,10 +20,7 @@ pub(super) struct Gateway {
 
 impl Gateway {
     pub(super) fn new(url: Url, token: Option<String>) -> Self {
-        Self {
-            url,
-            token: token.filter(|token| !token.is_empty()),
-        }
+        Self { url, token: token.filter(|token| !token.is_empty()) }
     }
 
     /// The address of a route, given as its segments.
@@ -61,10 +58,7 @@ impl Gateway {
 
     /// There is nobody at the address.
     pub(super) fn unreachable(&self, why: &dyn Error) -> Failure {
-        Failure::new(
-            Exit::Unreachable,
-            format!("{} cannot be reached: {}", self.url, root(why)),
-        )
+        Failure::new(Exit::Unreachable, format!("{} cannot be reached: {}", self.url, root(why)))
     }
 }
 
@@ -88,18 +82,11 @@ struct Problem {
 /// What an answer that is no success means for the command.
 pub(super) fn refusal(status: u16, body: &[u8]) -> Failure {
     let words = match serde_json::from_slice::<Problem>(body) {
-        Ok(Problem {
-            code,
-            detail: Some(detail),
-        }) => format!("{code}: {detail}"),
+        Ok(Problem { code, detail: Some(detail) }) => format!("{code}: {detail}"),
         Ok(Problem { code, detail: None }) => code,
         Err(_) => format!("the gateway answers with HTTP status {status}"),
     };
-    let exit = if matches!(status, 401 | 403) {
-        Exit::Refused
-    } else {
-        Exit::Failed
-    };
+    let exit = if matches!(status, 401 | 403) { Exit::Refused } else { Exit::Failed };
     Failure::new(exit, words)
 }
 

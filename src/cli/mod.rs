@@ -128,11 +128,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(words) => {
             // Help and version are no failure. Nobody is left to tell if this cannot be printed.
             let _ = words.print();
-            return if words.use_stderr() {
-                Exit::Usage.into()
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if words.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
     match perform(task) {
@@ -149,25 +145,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn perform(task: Task) -> Result<ExitCode, Failure> {
     match task {
         Task::Dev { listen, force } => return dev::run(listen, force),
-        Task::Serve {
-            file,
-            listen,
-            management,
-        } => {
+        Task::Serve { file, listen, management } => {
             return serve::run(file.load(&Overrides { listen, management })?);
         }
         Task::Check { file, token, json } => {
-            check::run(
-                &file.load(&Overrides::default())?,
-                token,
-                &Output::new(json),
-            )?;
+            check::run(&file.load(&Overrides::default())?, token, &Output::new(json))?;
         }
-        Task::Subscribe {
-            patterns,
-            count,
-            remote,
-        } => {
+        Task::Subscribe { patterns, count, remote } => {
             let out = Output::new(remote.json);
             let gateway = Gateway::new(remote.url, remote.token);
             wait(subscribe::run(&gateway, &patterns, count, &out))?;
@@ -180,9 +164,7 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
 
 /// Runs a client to its end.
 fn wait(client: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Failure::failed)?.block_on(client)
 }
 
@@ -200,10 +182,7 @@ struct Failure {
 
 impl Failure {
     fn new(exit: Exit, words: impl fmt::Display) -> Self {
-        Self {
-            exit,
-            words: words.to_string(),
-        }
+        Self { exit, words: words.to_string() }
     }
 
     fn failed(words: impl fmt::Display) -> Self {

@@ -35,30 +35,21 @@ impl Output {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
         let plain = env::var_os("NO_COLOR").is_some_and(|text| !text.is_empty());
-        Self {
-            json: json || !terminal,
-            colour: terminal && !plain,
-            stdout,
-        }
+        Self { json: json || !terminal, colour: terminal && !plain, stdout }
     }
 
     /// Text that a program takes as it is, even from a pipe: no JSON unless asked for.
     pub(super) fn bare(json: bool) -> Self {
-        Self {
-            json,
-            ..Self::new(json)
-        }
+        Self { json, ..Self::new(json) }
     }
 
     /// Writes one line.
     pub(super) fn line(&self, text: impl fmt::Display) -> Result<(), Failure> {
         let mut out = self.stdout.lock();
-        writeln!(out, "{text}")
-            .and_then(|()| out.flush())
-            .map_err(|why| match why.kind() {
-                io::ErrorKind::BrokenPipe => Failure::new(Exit::Unread, ""),
-                _ => Failure::failed(format!("standard output: {why}")),
-            })
+        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|why| match why.kind() {
+            io::ErrorKind::BrokenPipe => Failure::new(Exit::Unread, ""),
+            _ => Failure::failed(format!("standard output: {why}")),
+        })
     }
 
     /// The text in this tone, where colours are shown.
@@ -68,11 +59,7 @@ impl Output {
             Tone::Name => "36",
             Tone::Warning => "33",
         };
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 

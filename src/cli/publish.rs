@@ -51,14 +51,7 @@ struct Published {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments {
-        topic,
-        data,
-        key,
-        base64,
-        delete: _,
-        remote,
-    } = arguments;
+    let Arguments { topic, data, key, base64, delete: _, remote } = arguments;
     let key = key.map(json::key).transpose();
     let key = key.map_err(|why| Failure::usage(format!("--key: {why}")))?;
     let payload = data.map(|data| payload(data, base64)).transpose()?;
@@ -75,10 +68,7 @@ fn payload(data: String, base64: bool) -> Result<Vec<u8>, Failure> {
         if io::stdin().is_terminal() {
             note("reading from the terminal; Ctrl-D ends it");
         }
-        let read = io::stdin()
-            .lock()
-            .take(INPUT_BYTES_MAX + 1)
-            .read_to_end(&mut bytes);
+        let read = io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes);
         read.map_err(|why| Failure::failed(format!("standard input: {why}")))?;
         if bytes.len() as u64 > INPUT_BYTES_MAX {
             return Err(Failure::usage("standard input: is longer than 16 MiB"));
@@ -90,9 +80,7 @@ fn payload(data: String, base64: bool) -> Result<Vec<u8>, Failure> {
             .map_err(|_| Failure::usage("DATA is not standard base64 with padding"))?;
     }
     if bytes.is_empty() {
-        return Err(Failure::usage(
-            "DATA is empty; to say that a topic has no value: --delete",
-        ));
+        return Err(Failure::usage("DATA is empty; to say that a topic has no value: --delete"));
     }
     Ok(bytes)
 }
@@ -115,10 +103,7 @@ async fn send(
             let route = gateway.route(&["v1", "topics", topic.as_str(), "messages"]);
             client.request(Method::POST, route).body(payload)
         }
-        None => client.request(
-            Method::DELETE,
-            gateway.route(&["v1", "topics", topic.as_str()]),
-        ),
+        None => client.request(Method::DELETE, gateway.route(&["v1", "topics", topic.as_str()])),
     };
     if let Some(value) = gateway.authorization()? {
         request = request.header(Gateway::header(), value);
@@ -133,10 +118,7 @@ async fn send(
         Err(why) => return Err(Failure::failed(unknown(&why))),
     };
     let status = answer.status();
-    let body = answer
-        .bytes()
-        .await
-        .map_err(|why| Failure::failed(unknown(&why)))?;
+    let body = answer.bytes().await.map_err(|why| Failure::failed(unknown(&why)))?;
     if !status.is_success() {
         return Err(refusal(status.as_u16(), &body));
     }
@@ -145,20 +127,13 @@ async fn send(
     }
     let published: Published = serde_json::from_slice(&body)
         .map_err(|_| Failure::failed("the answer is not that of a Tidegate gateway"))?;
-    let more = if published.duplicate {
-        out.tone(Tone::Faint, " duplicate")
-    } else {
-        String::new()
-    };
+    let more =
+        if published.duplicate { out.tone(Tone::Faint, " duplicate") } else { String::new() };
     out.line(format!("{}{more}", published.id))
 }
 
 /// The request went out, and no answer came back.
 fn unknown(why: &reqwest::Error) -> String {
-    let why = if why.is_timeout() {
-        "no answer in time".to_owned()
-    } else {
-        root(why)
-    };
+    let why = if why.is_timeout() { "no answer in time".to_owned() } else { root(why) };
     format!("outcome_unknown: {why}; it may have been published")
 }

@@ -24,10 +24,7 @@ pub(super) fn run(config: Config) -> Result<ExitCode, Failure> {
         .map_err(Failure::failed)?;
     runtime.block_on(async {
         let node = node::start(config, Arc::new(auth), None).await;
-        node.map_err(|fault| Failure::new(Exit::Usage, fault))?
-            .run()
-            .await
-            .map_err(Failure::failed)
+        node.map_err(|fault| Failure::new(Exit::Usage, fault))?.run().await.map_err(Failure::failed)
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -82,10 +82,7 @@ pub(super) async fn run(
     count: Option<u64>,
     out: &Output,
 ) -> Result<(), Failure> {
-    let topics: Vec<_> = patterns
-        .iter()
-        .map(|pattern| json!({ "topic": pattern }))
-        .collect();
+    let topics: Vec<_> = patterns.iter().map(|pattern| json!({ "topic": pattern })).collect();
     let subscribe = json!({ "type": "subscribe", "id": 1, "topics": topics }).to_string();
     let mut reader = Reader { out, left: count };
     let mut stop = pin!(async {
@@ -121,10 +118,7 @@ pub(super) async fn run(
         };
         let pause = told.unwrap_or_else(|| backoff(attempt));
         attempt += 1;
-        note(format_args!(
-            "{words}; connecting again in {:.1} s",
-            pause.as_secs_f64()
-        ));
+        note(format_args!("{words}; connecting again in {:.1} s", pause.as_secs_f64()));
         tokio::select! {
             () = &mut stop => return Ok(()),
             () = sleep(pause) => {}
@@ -139,9 +133,7 @@ async fn dial(gateway: &Gateway) -> Result<Result<Socket, Lost>, Failure> {
         .as_str()
         .into_client_request()
         .map_err(Failure::usage)?;
-    request
-        .headers_mut()
-        .insert(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
     if let Some(value) = gateway.authorization()? {
         request.headers_mut().insert(AUTHORIZATION, value);
     }
@@ -157,13 +149,8 @@ async fn dial(gateway: &Gateway) -> Result<Result<Socket, Lost>, Failure> {
             if !matches!(status, 429 | 502..=504) {
                 return Err(refusal);
             }
-            let after = answer
-                .headers()
-                .get(RETRY_AFTER)
-                .and_then(|value| value.to_str().ok());
-            let told = after
-                .and_then(|text| text.parse().ok())
-                .map(Duration::from_secs);
+            let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let told = after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
             Ok(Err(Lost::Later(refusal.words, told)))
         }
         Err(why) => Ok(Err(Lost::Unreachable(gateway.unreachable(&why)))),
@@ -233,39 +220,25 @@ impl Reader<'_> {
             }
             "bus" => {
                 let whole = frame.connected == Some(true);
-                let words = if whole {
-                    "bus: connected"
-                } else {
-                    "bus: not connected"
-                };
+                let words = if whole { "bus: connected" } else { "bus: not connected" };
                 self.out.tone(Tone::Warning, words)
             }
             "error" | "unsubscribed" => return refused(&frame, topic).map(Some),
             _ => return Ok(None),
         };
-        if self.out.json {
-            self.out.line(text)
-        } else {
-            self.out.line(line)
-        }
-        .map(|()| None)
+        if self.out.json { self.out.line(text) } else { self.out.line(line) }.map(|()| None)
     }
 
     fn message(&self, frame: &Frame<'_>, topic: &str) -> String {
         let time = frame.time.as_deref().unwrap_or_default();
         // 2026-11-22T12:00:00.123Z
-        let time = time
-            .split_once('T')
-            .map_or(time, |(_, clock)| clock.trim_end_matches('Z'));
+        let time = time.split_once('T').map_or(time, |(_, clock)| clock.trim_end_matches('Z'));
         let data = match (frame.data, &frame.data_base64) {
             (Some(data), _) => data.get().to_owned(),
             (None, Some(text)) => format!("base64 {text}"),
             (None, None) => self.out.tone(Tone::Warning, "deleted"),
         };
-        let (time, topic) = (
-            self.out.tone(Tone::Faint, time),
-            self.out.tone(Tone::Name, topic),
-        );
+        let (time, topic) = (self.out.tone(Tone::Faint, time), self.out.tone(Tone::Name, topic));
         format!("{time} {topic} {data}")
     }
 }
@@ -273,20 +246,14 @@ impl Reader<'_> {
 /// What an `error` to our one Command, or the end of a Subscription, means.
 fn refused(frame: &Frame<'_>, topic: &str) -> Result<Lost, Failure> {
     let code = frame.code.as_deref().unwrap_or("error");
-    let message = frame
-        .message
-        .as_deref()
-        .unwrap_or("the gateway has ended this subscription");
+    let message = frame.message.as_deref().unwrap_or("the gateway has ended this subscription");
     let words = if topic.is_empty() {
         format!("{code}: {message}")
     } else {
         format!("{topic}: {code}: {message}")
     };
     if frame.retryable {
-        return Ok(Lost::Later(
-            words,
-            frame.retry_after_ms.map(Duration::from_millis),
-        ));
+        return Ok(Lost::Later(words, frame.retry_after_ms.map(Duration::from_millis)));
     }
     Err(Failure::new(exit(code), words))
 }
@@ -323,10 +290,7 @@ fn exit(code: &str) -> Exit {
 /// Says goodbye, and reads on until the gateway has, too: what is left unread would reset the
 /// connection, and the goodbye with it.
 async fn leave(mut socket: Socket) {
-    let goodbye = CloseFrame {
-        code: CloseCode::Normal,
-        reason: "".into(),
-    };
+    let goodbye = CloseFrame { code: CloseCode::Normal, reason: "".into() };
     let parting = async {
         if socket.close(Some(goodbye)).await.is_ok() {
             while let Some(Ok(_)) = socket.next().await {}
@@ -338,9 +302,7 @@ async fn leave(mut socket: Socket) {
 
 /// Anything up to a bound that doubles: a crowd that lost its gateway at once comes back spread out.
 fn backoff(attempt: u32) -> Duration {
-    let most = BACKOFF_MIN_MS
-        .saturating_mul(1 << attempt.min(16))
-        .min(BACKOFF_MAX_MS);
+    let most = BACKOFF_MIN_MS.saturating_mul(1 << attempt.min(16)).min(BACKOFF_MAX_MS);
     // The standard library's only random numbers are the keys of its hash maps.
     Duration::from_millis(RandomState::new().hash_one(attempt) % (most + 1))
 }
@@ -350,23 +312,16 @@ mod tests {
     use super::*;
 
     fn close(status: u16, reason: &'static str) -> Result<Lost, Failure> {
-        closed(Some(CloseFrame {
-            code: status.into(),
-            reason: reason.into(),
-        }))
+        closed(Some(CloseFrame { code: status.into(), reason: reason.into() }))
     }
 
     #[test]
     fn the_reason_of_a_close_decides() {
         let told = close(1012, r#"{"code":"draining","retry":true,"ms":400}"#);
         assert!(matches!(told, Ok(Lost::Later(_, Some(ms))) if ms.as_millis() == 400));
-        let stay = close(4403, r#"{"code":"origin","retry":false}"#)
-            .err()
-            .unwrap();
+        let stay = close(4403, r#"{"code":"origin","retry":false}"#).err().unwrap();
         assert_eq!(stay.exit, Exit::Refused);
-        let stay = close(1009, r#"{"code":"too_big","retry":false}"#)
-            .err()
-            .unwrap();
+        let stay = close(1009, r#"{"code":"too_big","retry":false}"#).err().unwrap();
         assert_eq!(stay.exit, Exit::Failed);
     }
 
@@ -375,10 +330,7 @@ mod tests {
         assert_eq!(close(4401, "").err().unwrap().exit, Exit::Refused);
         assert_eq!(close(1000, "bye").err().unwrap().exit, Exit::Failed);
         for status in [1001, 1006, 1012, 4408, 4429, 4999] {
-            assert!(
-                matches!(close(status, ""), Ok(Lost::Later(_, None))),
-                "{status}"
-            );
+            assert!(matches!(close(status, ""), Ok(Lost::Later(_, None))), "{status}");
         }
     }
 

@@ -46,11 +46,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     match (&arguments.sub, &arguments.api_key) {
         (Some(subject), _) => {
             let token = sign(subject.clone(), &arguments)?;
-            if out.json {
-                out.line(json!({ "token": token }))
-            } else {
-                out.line(token)
-            }
+            if out.json { out.line(json!({ "token": token })) } else { out.line(token) }
         }
         (None, Some(name)) => {
             let (key, entry) = api_key(name, &arguments)?;
@@ -70,10 +66,8 @@ fn sign(subject: String, arguments: &Arguments) -> Result<String, Failure> {
     let config = arguments.file.load(&Overrides::default())?;
     let hmac = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
     let issuers = &config.auth.issuers;
-    let issuer = issuers
-        .iter()
-        .find(|issuer| hmac.contains(&issuer.algorithm))
-        .ok_or_else(|| {
+    let issuer =
+        issuers.iter().find(|issuer| hmac.contains(&issuer.algorithm)).ok_or_else(|| {
             Failure::usage(
                 "auth.issuers: none has HS256, HS384 or HS512, and no other key can sign",
             )
@@ -89,9 +83,7 @@ fn sign(subject: String, arguments: &Arguments) -> Result<String, Failure> {
         algorithm: issuer.algorithm,
     };
     let secret = issuer.secret().map_err(Failure::usage)?;
-    draft
-        .sign(secret.expose_secret(), now())
-        .map_err(Failure::usage)
+    draft.sign(secret.expose_secret(), now()).map_err(Failure::usage)
 }
 
 /// A key, and its entry with the Patterns asked for.

@@ -181,20 +181,12 @@ pub(super) fn within<T: PartialOrd>(
     text: impl Fn(&T) -> String,
 ) -> Option<(String, String)> {
     let (value_text, min, max) = (text(value), text(range.start()), text(range.end()));
-    (!range.contains(value)).then(|| {
-        (
-            key.to_owned(),
-            format!("is {value_text}, must be {min} to {max}"),
-        )
-    })
+    (!range.contains(value))
+        .then(|| (key.to_owned(), format!("is {value_text}, must be {min} to {max}")))
 }
 
-pub(super) const SIZES: [(&str, u64); 4] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("", 1),
-];
+pub(super) const SIZES: [(&str, u64); 4] =
+    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1)];
 pub(super) const SPANS_MS: [(&str, u64); 4] =
     [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
@@ -205,18 +197,14 @@ pub fn span(text: &str) -> Option<Duration> {
 }
 
 pub(super) fn measure(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
 pub(super) fn measured(number: u64, units: &[(&str, u64)]) -> String {
-    let fits = units
-        .iter()
-        .find(|(_, factor)| number >= *factor && number.is_multiple_of(*factor));
+    let fits = units.iter().find(|(_, factor)| number >= *factor && number.is_multiple_of(*factor));
     let (unit, factor) = fits.or(units.last()).unwrap_or(&("", 1));
     format!("{}{unit}", number / factor)
 }
@@ -226,10 +214,7 @@ pub(super) fn size_text(bytes: usize) -> String {
 }
 
 pub(super) fn span_text(span: Duration) -> String {
-    measured(
-        u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
-        &SPANS_MS,
-    )
+    measured(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), &SPANS_MS)
 }
 
 fn read_size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {

@@ -9,21 +9,11 @@ fn read(file: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>>
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.yaml");
     std::fs::write(&path, file).unwrap();
-    let environment = environment
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    let flags = Overrides {
-        listen: Some("[::1]:1".parse().unwrap()),
-        management: None,
-    };
+    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    let flags = Overrides { listen: Some("[::1]:1".parse().unwrap()), management: None };
     load(Some(&path), environment, &flags).map_err(|faults| {
         let folder = format!("{}/", folder.path().display());
-        faults
-            .to_string()
-            .replace(&folder, "")
-            .lines()
-            .map(str::to_owned)
-            .collect()
+        faults.to_string().replace(&folder, "").lines().map(str::to_owned).collect()
     })
 }
 
@@ -62,28 +52,16 @@ fn every_fault_is_told_with_its_place() {
                 "t.yaml:3: strict: has no value",
             ],
         ),
-        (
-            "limits: {}\nlimits: {}\n",
-            &["t.yaml:3: duplicate mapping key `limits` is not allowed"],
-        ),
+        ("limits: {}\nlimits: {}\n", &["t.yaml:3: duplicate mapping key `limits` is not allowed"]),
         ("strict: [\n", &["t.yaml:"]),
-        (
-            "management: \"[::1]:1\"\n",
-            &["t.yaml:2: management: must not be the address of listen"],
-        ),
-        (
-            "listen: nowhere\nnode: a b\n",
-            &["t.yaml:3: node: must be 1 to 200"],
-        ),
+        ("management: \"[::1]:1\"\n", &["t.yaml:2: management: must not be the address of listen"]),
+        ("listen: nowhere\nnode: a b\n", &["t.yaml:3: node: must be 1 to 200"]),
     ];
     for (file, expected) in table {
         let faults = read(&format!("{OPEN}{file}"), &[]).unwrap_err();
         assert_eq!(faults.len(), expected.len(), "{faults:#?}");
         for words in *expected {
-            assert!(
-                faults.iter().any(|fault| fault.contains(words)),
-                "{words}: {faults:#?}"
-            );
+            assert!(faults.iter().any(|fault| fault.contains(words)), "{words}: {faults:#?}");
         }
     }
 }
@@ -93,16 +71,10 @@ fn an_issuer_is_cut_out_once_and_no_consequence_is_told() {
     let file = "auth:\n  issuers:\n    - {algorithm: none, key_file: k}\n    - key_file: k\n      kid: 1\n";
     let faults = read(file, &[]).unwrap_err();
     assert_eq!(faults.len(), 1, "{faults:#?}");
-    assert!(
-        faults[0].starts_with("t.yaml:3: auth.issuers.0.algorithm: "),
-        "{faults:#?}"
-    );
+    assert!(faults[0].starts_with("t.yaml:3: auth.issuers.0.algorithm: "), "{faults:#?}");
     let file = "auth: {issuers: [\n{algorithm: HS256, key_file: /nowhere}]}\n";
     let faults = read(file, &[]).unwrap_err();
-    assert!(
-        faults[0].starts_with("t.yaml:2: auth.issuers.0.key_file: "),
-        "{faults:#?}"
-    );
+    assert!(faults[0].starts_with("t.yaml:2: auth.issuers.0.key_file: "), "{faults:#?}");
     assert!(read("", &[]).unwrap_err()[0].contains("nobody could come in"));
     assert!(read("auth: {issuers: [{}]}", &[]).unwrap_err()[0].ends_with("is missing"));
 }
@@ -123,14 +95,8 @@ fn the_environment_lies_over_the_file_and_under_the_flags() {
     ];
     let config = read(file, &environment).unwrap();
     assert_eq!(config.listen.to_string(), "[::1]:1");
-    assert_eq!(
-        (config.node.as_str(), config.shards, config.strict),
-        ("007", 3, true)
-    );
-    assert_eq!(
-        (config.limits.outbox_bytes, config.limits.fragments),
-        (512 << 10, 7)
-    );
+    assert_eq!((config.node.as_str(), config.shards, config.strict), ("007", 3, true));
+    assert_eq!((config.limits.outbox_bytes, config.limits.fragments), (512 << 10, 7));
     assert_eq!(config.auth.anonymous.subscribe.len(), 2);
     assert_eq!(config.management.port(), 9090);
 
@@ -145,19 +111,14 @@ fn the_environment_lies_over_the_file_and_under_the_flags() {
         faults[0],
         "TIDEGATE_LIMITS__FRAGMENTS: limits.fragments: is string \"x\", must be an integer"
     );
-    assert!(
-        faults[1].starts_with("TIDEGATE_NODE: node: must be"),
-        "{faults:#?}"
-    );
+    assert!(faults[1].starts_with("TIDEGATE_NODE: node: must be"), "{faults:#?}");
     assert_eq!(faults[2], "TIDEGATE_PORT: port: unknown key");
 }
 
 #[test]
 fn what_is_left_open_is_settled() {
-    let config = read(
-        &format!("{OPEN}namespaces: {{dash: {{max_message_bytes: 100}}}}\nstrict: true"),
-        &[],
-    );
+    let config =
+        read(&format!("{OPEN}namespaces: {{dash: {{max_message_bytes: 100}}}}\nstrict: true"), &[]);
     let config = config.unwrap();
     assert_eq!(config.limits.frame_bytes, 100 + FRAME_HEAD_BYTES);
     assert!(config.limits.max_connections > 0 && config.shards > 0 && !config.node.is_empty());
@@ -167,41 +128,19 @@ fn what_is_left_open_is_settled() {
 
 #[test]
 fn a_missing_file_is_a_fault() {
-    let faults = load(
-        Some(Path::new("/nowhere.yaml")),
-        std::iter::empty(),
-        &Overrides::default(),
-    );
-    assert!(
-        faults
-            .unwrap_err()
-            .to_string()
-            .starts_with("/nowhere.yaml: cannot be read")
-    );
+    let faults = load(Some(Path::new("/nowhere.yaml")), std::iter::empty(), &Overrides::default());
+    assert!(faults.unwrap_err().to_string().starts_with("/nowhere.yaml: cannot be read"));
 }
 
 #[test]
 fn sizes_and_spans_are_read_as_they_are_written() {
-    for (text, bytes) in [
-        ("0", 0),
-        ("65537", 65_537),
-        ("64KiB", 65_536),
-        ("3 MiB", 3 << 20),
-    ] {
+    for (text, bytes) in [("0", 0), ("65537", 65_537), ("64KiB", 65_536), ("3 MiB", 3 << 20)] {
         assert_eq!(measure(text, &SIZES), Some(bytes), "{text}");
-        assert_eq!(
-            measure(&measured(bytes, &SIZES), &SIZES),
-            Some(bytes),
-            "{text}"
-        );
+        assert_eq!(measure(&measured(bytes, &SIZES), &SIZES), Some(bytes), "{text}");
     }
-    for (text, ms) in [
-        ("0ms", 0),
-        ("500ms", 500),
-        ("10s", 10_000),
-        ("5m", 300_000),
-        ("1h", 3_600_000),
-    ] {
+    for (text, ms) in
+        [("0ms", 0), ("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000)]
+    {
         assert_eq!(measure(text, &SPANS_MS), Some(ms), "{text}");
         assert_eq!(measured(ms, &SPANS_MS), text);
     }

@@ -26,11 +26,7 @@ impl Tree {
     /// What stands in this file.
     pub(super) fn read(path: &Path) -> Result<Self, Fault> {
         let name = path.display();
-        let fault = |place: String, what: String| Fault {
-            place,
-            key: String::new(),
-            what,
-        };
+        let fault = |place: String, what: String| Fault { place, key: String::new(), what };
         let text = std::fs::read_to_string(path)
             .map_err(|why| fault(name.to_string(), format!("cannot be read: {why}")))?;
         // A name such as `no` or `007` stays what was written.
@@ -46,10 +42,7 @@ impl Tree {
             Ok(_) => Err(fault(place(1), "must be a table of keys".to_owned())),
             Err(why) => {
                 let line = why.location().map_or(1, |location| location.line());
-                Err(fault(
-                    place(line),
-                    why.render_with_formatter(&UserMessageFormatter),
-                ))
+                Err(fault(place(line), why.render_with_formatter(&UserMessageFormatter)))
             }
         }
     }
@@ -80,11 +73,7 @@ impl Tree {
             at = child;
             place = child.origin().unwrap_or(place);
         }
-        Fault {
-            place: place.to_owned(),
-            key: path.join("."),
-            what,
-        }
+        Fault { place: place.to_owned(), key: path.join("."), what }
     }
 
     /// Makes a configuration of all that can be read, and notes what cannot.
@@ -95,9 +84,7 @@ impl Tree {
             let note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
             let (key, what) = match serde_ignored::deserialize(rest.clone(), note) {
                 Ok(shape) => {
-                    let unknown = unknown
-                        .iter()
-                        .map(|key| self.fault(key, "unknown key".into()));
+                    let unknown = unknown.iter().map(|key| self.fault(key, "unknown key".into()));
                     faults.extend(unknown);
                     return (shape, faults);
                 }
@@ -153,12 +140,7 @@ fn cut(value: &mut Value, path: &[&str]) -> bool {
 /// The key of an error, and what it says without it.
 fn words(error: ConfigError) -> (String, String) {
     match error {
-        ConfigError::Type {
-            key,
-            unexpected,
-            expected,
-            ..
-        } => {
+        ConfigError::Type { key, unexpected, expected, .. } => {
             let what = match unexpected.to_string().as_str() {
                 "unit value" => "has no value".to_owned(),
                 unexpected => format!("is {unexpected}, must be {expected}"),
@@ -174,9 +156,7 @@ fn words(error: ConfigError) -> (String, String) {
 /// The parts of a key as `config` (`issuers[0].algorithm`) or `serde_ignored` (`issuers.0.?`)
 /// writes it.
 fn segments(key: &str) -> Vec<&str> {
-    key.split(['.', '[', ']'])
-        .filter(|part| !matches!(*part, "" | "?"))
-        .collect()
+    key.split(['.', '[', ']']).filter(|part| !matches!(*part, "" | "?")).collect()
 }
 
 fn index(part: &str) -> Option<usize> {
@@ -203,10 +183,7 @@ impl Node {
                 let entry = |(key, node): (Spanned<String>, Self)| {
                     (key.value, node.value(&place(key.referenced.line()), place))
                 };
-                Value::new(
-                    Some(at),
-                    entries.into_iter().map(entry).collect::<Map<_, _>>(),
-                )
+                Value::new(Some(at), entries.into_iter().map(entry).collect::<Map<_, _>>())
             }
         }
     }

@@ -50,11 +50,7 @@ impl Feed {
         shards: Vec<mpsc::Sender<Event>>,
     ) -> Self {
         let shards = shards.into_iter().map(Shard::new).collect();
-        Self {
-            pattern,
-            asks,
-            shards,
-        }
+        Self { pattern, asks, shards }
     }
 
     /// Runs until the directory lets go of it, or nobody is attached and the Bus cannot be reached.
@@ -207,13 +203,7 @@ impl Feed {
 
 impl Shard {
     const fn new(inbox: mpsc::Sender<Event>) -> Self {
-        Self {
-            inbox,
-            interested: false,
-            lost: false,
-            told_at: None,
-            waiting: VecDeque::new(),
-        }
+        Self { inbox, interested: false, lost: false, told_at: None, waiting: VecDeque::new() }
     }
 
     fn is_behind(&self) -> bool {
@@ -231,10 +221,7 @@ impl Shard {
     fn deliver(&mut self, pattern: &Pattern, envelope: &Arc<Envelope>) {
         // Behind an answer that waits, it would overtake a Subscription that is about to join.
         let fits = self.waiting.is_empty()
-            && self
-                .inbox
-                .try_send(Event::Live(pattern.clone(), Arc::clone(envelope)))
-                .is_ok();
+            && self.inbox.try_send(Event::Live(pattern.clone(), Arc::clone(envelope))).is_ok();
         self.lost |= !fits;
     }
 
@@ -303,20 +290,10 @@ mod tests {
         let mut feeds = tokio::task::JoinSet::new();
         feeds.spawn(feed.run(Silent));
         let shard = ShardId(0);
-        let ticket = Ticket {
-            connection: 1,
-            number: 2,
-        };
-        let attach = Ask::Attach {
-            shard,
-            pattern: pattern.clone(),
-            ticket,
-        };
+        let ticket = Ticket { connection: 1, number: 2 };
+        let attach = Ask::Attach { shard, pattern: pattern.clone(), ticket };
         directory.send(attach).await.unwrap();
-        directory
-            .send(Ask::Detach { shard, pattern })
-            .await
-            .unwrap();
+        directory.send(Ask::Detach { shard, pattern }).await.unwrap();
         let event = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
         assert!(matches!(event, Ok(Some(Event::Refused(to, _))) if to == ticket));
     }

@@ -44,10 +44,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            linger: Duration::from_secs(30),
-            feeds: 20_000,
-        }
+        Self { linger: Duration::from_secs(30), feeds: 20_000 }
     }
 }
 
@@ -100,15 +97,8 @@ pub struct Full;
 
 #[derive(Debug)]
 pub(crate) enum Ask {
-    Attach {
-        shard: ShardId,
-        pattern: Pattern,
-        ticket: Ticket,
-    },
-    Detach {
-        shard: ShardId,
-        pattern: Pattern,
-    },
+    Attach { shard: ShardId, pattern: Pattern, ticket: Ticket },
+    Detach { shard: ShardId, pattern: Pattern },
 }
 
 impl Feeds {
@@ -121,20 +111,12 @@ impl Feeds {
 
     /// Wants a Subscription joined. The answer comes through the Shard's inbox.
     pub fn attach(&self, shard: ShardId, pattern: Pattern, ticket: Ticket) -> Result<(), Full> {
-        self.inbox
-            .try_send(Ask::Attach {
-                shard,
-                pattern,
-                ticket,
-            })
-            .map_err(|_| Full)
+        self.inbox.try_send(Ask::Attach { shard, pattern, ticket }).map_err(|_| Full)
     }
 
     /// Says that nothing on this Shard wants a Pattern any more, not even attaches under way.
     pub fn detach(&self, shard: ShardId, pattern: Pattern) -> Result<(), Full> {
-        self.inbox
-            .try_send(Ask::Detach { shard, pattern })
-            .map_err(|_| Full)
+        self.inbox.try_send(Ask::Detach { shard, pattern }).map_err(|_| Full)
     }
 }
 
@@ -218,11 +200,7 @@ impl<B: Bus> Directory<B> {
             if !feed.interested.contains(&shard) {
                 feed.interested.push(shard);
             }
-            let ask = Ask::Attach {
-                shard,
-                pattern: pattern.clone(),
-                ticket,
-            };
+            let ask = Ask::Attach { shard, pattern: pattern.clone(), ticket };
             if feed.asks.send(ask).await.is_ok() {
                 return;
             }
@@ -251,11 +229,7 @@ impl<B: Bus> Directory<B> {
         let (sender, asks) = mpsc::channel(FEED_INBOX_ITEMS);
         let feed = live::Feed::new(pattern.clone(), asks, self.shards.clone());
         self.feeds.spawn(feed.run(self.bus.clone()));
-        let open = Open {
-            asks: sender,
-            interested: Vec::new(),
-            lingers_until: None,
-        };
+        let open = Open { asks: sender, interested: Vec::new(), lingers_until: None };
         self.open.insert(pattern.clone(), open);
         Ok(())
     }
@@ -263,11 +237,7 @@ impl<B: Bus> Directory<B> {
     fn close_lingering(&mut self) {
         let now = Instant::now();
         while let Some((until, pattern)) = self.lingering.pop_front_if(|(until, _)| *until <= now) {
-            if self
-                .open
-                .get(&pattern)
-                .is_some_and(|feed| feed.lingers_until == Some(until))
-            {
+            if self.open.get(&pattern).is_some_and(|feed| feed.lingers_until == Some(until)) {
                 self.open.remove(&pattern);
             }
         }

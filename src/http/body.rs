@@ -23,9 +23,7 @@ pub(super) async fn read(
             let words = format!("the body has more than {bytes_max} bytes");
             Err(Problem::new(Code::TooBig, words))
         }
-        Err(_) => Err(
-            Problem::new(Code::BadMessage, "the body did not come in time")
-                .status(StatusCode::REQUEST_TIMEOUT),
-        ),
+        Err(_) => Err(Problem::new(Code::BadMessage, "the body did not come in time")
+            .status(StatusCode::REQUEST_TIMEOUT)),
     }
 }

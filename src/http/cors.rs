@@ -69,23 +69,19 @@ pub(super) fn admitted(request: &ServiceRequest, state: &State) -> bool {
 /// The same, from headers. More than one Origin, or one that is no text, is none that we allow.
 pub(super) fn admits(headers: &HeaderMap, state: &State) -> bool {
     let mut origins = headers.get_all(header::ORIGIN);
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     match (origins.next(), origins.next()) {
         (None, _) => true,
-        (Some(origin), None) => origin
-            .to_str()
-            .is_ok_and(|origin| state.auth.origins().admits(Some(origin), host)),
+        (Some(origin), None) => {
+            origin.to_str().is_ok_and(|origin| state.auth.origins().admits(Some(origin), host))
+        }
         (Some(_), Some(_)) => false,
     }
 }
 
 fn is_preflight(request: &ServiceRequest) -> bool {
     request.method() == Method::OPTIONS
-        && request
-            .headers()
-            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 fn preflight() -> HttpResponse {
@@ -98,8 +94,5 @@ fn preflight() -> HttpResponse {
 
 fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static(EXPOSED),
-    );
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
 }

@@ -19,9 +19,7 @@ pub(super) fn bearer(request: &HttpRequest) -> Result<Option<&str>, Problem> {
         (Some(value), None) => value,
         (Some(_), Some(_)) => return Err(unreadable("there are two Authorization headers")),
     };
-    let text = value
-        .to_str()
-        .map_err(|_| unreadable("the Authorization header is not text"))?;
+    let text = value.to_str().map_err(|_| unreadable("the Authorization header is not text"))?;
     match text.split_once(' ') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(rest.trim())),
         _ => Err(unreadable("the Authorization header is not Bearer")),
@@ -36,10 +34,9 @@ fn unreadable(words: &'static str) -> Problem {
 pub(super) fn claims(request: &HttpRequest, state: &State) -> Result<Arc<Claims>, Problem> {
     match bearer(request)? {
         Some(key) if key.starts_with(API_KEY_PREFIX) => state.auth.api_key(key).map_err(refused),
-        Some(token) => state
-            .auth
-            .verify(&Token::new(token.to_owned()), (state.wall)())
-            .map_err(refused),
+        Some(token) => {
+            state.auth.verify(&Token::new(token.to_owned()), (state.wall)()).map_err(refused)
+        }
         None => state
             .auth
             .anonymous()
@@ -48,10 +45,6 @@ pub(super) fn claims(request: &HttpRequest, state: &State) -> Result<Arc<Claims>
 }
 
 fn refused(why: AuthError) -> Problem {
-    let code = if why.is_expired() {
-        Code::TokenExpired
-    } else {
-        Code::Unauthenticated
-    };
+    let code = if why.is_expired() { Code::TokenExpired } else { Code::Unauthenticated };
     Problem::new(code, why.to_string())
 }

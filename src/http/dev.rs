@@ -50,10 +50,7 @@ async fn style() -> impl Responder {
 }
 
 async fn script() -> impl Responder {
-    file(
-        "text/javascript; charset=utf-8",
-        include_bytes!("dev/page.js"),
-    )
+    file("text/javascript; charset=utf-8", include_bytes!("dev/page.js"))
 }
 
 fn file(kind: &'static str, bytes: &'static [u8]) -> HttpResponse {
@@ -69,9 +66,7 @@ async fn no_icon() -> HttpResponse {
 }
 
 async fn info(state: Data<State>) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(&state.dev)
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(&state.dev)
 }
 
 #[derive(Deserialize)]
@@ -84,10 +79,7 @@ async fn cut(cut: Json<Cut>, state: Data<State>) -> Result<HttpResponse, Problem
     let Cut { connection } = cut.into_inner();
     for shard in &state.orders {
         if shard.try_send(Order::Cut(connection.clone())).is_err() {
-            return Err(Problem::new(
-                Code::Overloaded,
-                "a Shard has too many orders waiting",
-            ));
+            return Err(Problem::new(Code::Overloaded, "a Shard has too many orders waiting"));
         }
     }
     Ok(HttpResponse::Accepted().finish())

@@ -20,10 +20,7 @@ struct Health {
 
 /// The process turns: it has answered.
 pub(super) async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(Health {
-        ok: true,
-        why: Vec::new(),
-    })
+    HttpResponse::Ok().json(Health { ok: true, why: Vec::new() })
 }
 
 /// The node wants new Connections.
@@ -35,15 +32,9 @@ pub(super) async fn ready(state: Data<State>) -> HttpResponse {
     let link = *state.link.borrow();
     let down = link.since.elapsed();
     if !link.connected && (down >= LINK_DOWN || link.suspicions == 0) {
-        why.push(format!(
-            "NATS has not been reached for {} s",
-            down.as_secs()
-        ));
+        why.push(format!("NATS has not been reached for {} s", down.as_secs()));
     }
-    let health = Health {
-        ok: why.is_empty(),
-        why,
-    };
+    let health = Health { ok: why.is_empty(), why };
     if health.ok {
         HttpResponse::Ok().json(health)
     } else {

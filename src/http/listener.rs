@@ -63,11 +63,8 @@ pub(super) struct Upgrading;
 
 /// Binds one address, so that every fault is told before anything starts.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(socket2::Protocol::TCP),
-    )?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -101,9 +98,8 @@ pub fn serve(
                 .upgrade(fn_factory(move || {
                     let app = app(&upgrading);
                     async move {
-                        let app = map_config(app, |()| AppConfig::default())
-                            .new_service(())
-                            .await?;
+                        let app =
+                            map_config(app, |()| AppConfig::default()).new_service(()).await?;
                         let app = Rc::new(app);
                         Ok::<_, ()>(fn_service(move |(request, framed)| {
                             upgrade(Rc::clone(&app), request, framed)
@@ -121,9 +117,7 @@ pub fn serve(
         .listen("management", operator, move || {
             HttpService::build()
                 .client_request_timeout(for_operators.config.head_timeout)
-                .finish(map_config(management(&for_operators), |()| {
-                    AppConfig::default()
-                }))
+                .finish(map_config(management(&for_operators), |()| AppConfig::default()))
                 .tcp()
         })?
         .run();
@@ -173,22 +167,13 @@ where
 
 /// The socket leaves HTTP.
 fn take_over(mut response: HttpResponse, framed: Framed<Patient, h1::Codec>) -> Result<(), Error> {
-    let handshake = response
-        .extensions_mut()
-        .remove::<Handshake>()
-        .unwrap_or_default();
+    let handshake = response.extensions_mut().remove::<Handshake>().unwrap_or_default();
     let Some(pass) = response.extensions_mut().remove::<Pass>() else {
         // Only the route answers 101, and it leaves a pass.
         return Ok(());
     };
     // What came behind the request is in the read buffer; earlier answers may wait in the other.
-    let FramedParts {
-        io,
-        mut codec,
-        read_buf,
-        mut write_buf,
-        ..
-    } = framed.into_parts();
+    let FramedParts { io, mut codec, read_buf, mut write_buf, .. } = framed.into_parts();
     let head = response.drop_body().into();
     codec.encode(Message::Item((head, BodySize::Stream)), &mut write_buf)?;
     shard::adopt(Takeover {
@@ -206,16 +191,9 @@ async fn refuse(
     mut response: HttpResponse<BoxBody>,
     framed: Framed<Patient, h1::Codec>,
 ) -> Result<(), Error> {
-    let FramedParts {
-        io,
-        mut codec,
-        mut write_buf,
-        ..
-    } = framed.into_parts();
+    let FramedParts { io, mut codec, mut write_buf, .. } = framed.into_parts();
     let mut io = io.into_socket();
-    response
-        .head_mut()
-        .set_connection_type(ConnectionType::Close);
+    response.head_mut().set_connection_type(ConnectionType::Close);
     let (response, content) = response.into_parts();
     let content = body::to_bytes_limited(content, REFUSAL_BYTES_MAX).await;
     let content = content.ok().and_then(Result::ok).unwrap_or_default();

@@ -24,11 +24,7 @@ pub(super) struct Patient {
 
 impl Patient {
     pub(super) fn new(socket: TcpStream, patience: Duration) -> Self {
-        Self {
-            socket,
-            patience,
-            over: Box::pin(sleep(patience)),
-        }
+        Self { socket, patience, over: Box::pin(sleep(patience)) }
     }
 
     pub(super) fn into_socket(self) -> TcpStream {

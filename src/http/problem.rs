@@ -45,17 +45,9 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let status = error
-            .code
-            .row()
-            .status
-            .and_then(|status| StatusCode::from_u16(status).ok());
+        let status = error.code.row().status.and_then(|status| StatusCode::from_u16(status).ok());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self(Box::new(Parts {
-            error,
-            status,
-            header: None,
-        }))
+        Self(Box::new(Parts { error, status, header: None }))
     }
 }
 
@@ -88,11 +80,7 @@ impl ResponseError for Problem {
             #[serde(skip_serializing_if = "Option::is_none")]
             retry_after_ms: Option<u64>,
         }
-        let Parts {
-            error,
-            status,
-            header,
-        } = &*self.0;
+        let Parts { error, status, header } = &*self.0;
         let told = matches!(status.as_u16(), 429 | 503).then_some(RETRY_AFTER_MS);
         let retry_after_ms = error.retry_after_ms.or(told);
         let mut response = HttpResponse::build(*status);

@@ -79,12 +79,7 @@ async fn publish(
     let key = read_key(request)?;
     state.publisher.admit(claims)?;
     let trace = read_trace(request);
-    let draft = Draft {
-        topic,
-        payload,
-        key,
-        trace,
-    };
+    let draft = Draft { topic, payload, key, trace };
     let published = state.publisher.publish(claims, None, draft).await?;
     Ok(HttpResponse::Ok().json(Outcome::from(published)))
 }
@@ -107,9 +102,7 @@ pub(super) async fn batch(
         }
     }
     if batch.by_line {
-        let lines = outcomes
-            .iter()
-            .filter_map(|outcome| serde_json::to_string(outcome).ok());
+        let lines = outcomes.iter().filter_map(|outcome| serde_json::to_string(outcome).ok());
         let text: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
         return Ok(HttpResponse::Ok().content_type(NDJSON).body(text));
     }
@@ -141,10 +134,7 @@ impl<'a> Batch<'a> {
         let text = std::str::from_utf8(bytes)
             .map_err(|_| Problem::new(Code::BadMessage, "the batch is not UTF-8"))?;
         let batch = match serde_json::from_str::<Messages<'_>>(text) {
-            Ok(messages) => Self {
-                items: messages.messages,
-                by_line: false,
-            },
+            Ok(messages) => Self { items: messages.messages, by_line: false },
             Err(whole) => {
                 Self::read_lines(text).map_err(|(line, fault)| unreadable(&whole, line, &fault))?
             }
@@ -159,19 +149,13 @@ impl<'a> Batch<'a> {
     }
 
     fn read_lines(text: &'a str) -> Result<Self, (usize, serde_json::Error)> {
-        let lines = text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !line.trim().is_empty());
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let items: Result<Vec<_>, _> = lines
             .map(|(at, line)| serde_json::from_str(line).map_err(|fault| (at + 1, fault)))
             .collect();
         match items {
             Ok(items) if items.is_empty() => Err((1, serde::de::Error::custom("it is empty"))),
-            items => items.map(|items| Self {
-                items,
-                by_line: true,
-            }),
+            items => items.map(|items| Self { items, by_line: true }),
         }
     }
 }
@@ -198,11 +182,7 @@ impl Item<'_> {
     ) -> Outcome {
         let outcome = match self.draft(topic, trace) {
             Ok(draft) => match state.publisher.admit(claims) {
-                Ok(()) => state
-                    .publisher
-                    .publish(claims, None, draft)
-                    .await
-                    .map_err(|e| e.wire()),
+                Ok(()) => state.publisher.publish(claims, None, draft).await.map_err(|e| e.wire()),
                 Err(refused) => Err(refused.wire()),
             },
             Err(error) => Err(error),
@@ -225,12 +205,7 @@ impl Item<'_> {
         let payload =
             json::payload(self.data, self.data_base64.as_deref(), self.deleted).map_err(bad)?;
         let topic = Topic::parse(topic).map_err(|why| invalid(topic, &why))?;
-        Ok(Draft {
-            topic,
-            payload,
-            key,
-            trace,
-        })
+        Ok(Draft { topic, payload, key, trace })
     }
 }
 
@@ -276,13 +251,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
             _ => return Err(serde::de::Error::custom("it needs either topic or topics")),
         };
         let (data, data_base64) = (fields.data, fields.data_base64);
-        Ok(Self {
-            topics,
-            data,
-            data_base64,
-            deleted: fields.deleted,
-            key: fields.key,
-        })
+        Ok(Self { topics, data, data_base64, deleted: fields.deleted, key: fields.key })
     }
 }
 
@@ -330,12 +299,7 @@ fn invalid(text: &str, why: &TopicError) -> Error {
 
 /// The headers `traceparent` and `tracestate`. What is none belongs to no trace.
 fn read_trace(request: &HttpRequest) -> Option<Trace> {
-    let text = |name| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     Trace::read(text(TRACE_PARENT)?, text(TRACE_STATE))
 }
 
@@ -346,16 +310,10 @@ fn read_key(request: &HttpRequest) -> Result<Option<Box<str>>, Problem> {
         (None, _) => return Ok(None),
         (Some(value), None) => value.to_str().unwrap_or_default(),
         (Some(_), Some(_)) => {
-            return Err(Problem::new(
-                Code::BadMessage,
-                "there are two Idempotency-Key headers",
-            ));
+            return Err(Problem::new(Code::BadMessage, "there are two Idempotency-Key headers"));
         }
     };
-    let bare = value
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .unwrap_or(value);
+    let bare = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     let key = json::key(bare.to_owned()).map_err(|words| Problem::new(Code::BadMessage, words))?;
     Ok(Some(key))
 }

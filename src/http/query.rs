@@ -49,11 +49,7 @@ pub(super) fn subscribing(
     let from = from.unwrap_or_default();
     read.topics = topics
         .into_iter()
-        .map(|topic| Wanted {
-            topic,
-            from: Some(from.clone()),
-            max_hz: false,
-        })
+        .map(|topic| Wanted { topic, from: Some(from.clone()), max_hz: false })
         .collect();
     Ok(read)
 }
@@ -66,10 +62,7 @@ fn begin(name: &str, value: String) -> Result<From, Problem> {
         ("since", _) => Ok(From::Since(value.into())),
         ("last", text) => match text.parse() {
             Ok(n @ 1..=1000) => Ok(From::LastN(n)),
-            _ => Err(Problem::new(
-                Code::InvalidFrom,
-                "last is a number from 1 to 1000",
-            )),
+            _ => Err(Problem::new(Code::InvalidFrom, "last is a number from 1 to 1000")),
         },
         _ => Err(Problem::new(Code::InvalidFrom, "from is live or last")),
     }

@@ -40,12 +40,10 @@ pub(super) async fn connect(
     state: Data<State>,
 ) -> Result<HttpResponse, Error> {
     if !request.extensions().contains::<Upgrading>() {
-        return Err(
-            Problem::new(Code::BadMessage, "this route takes a WebSocket upgrade")
-                .status(StatusCode::UPGRADE_REQUIRED)
-                .header(header::UPGRADE, HeaderValue::from_static("websocket"))
-                .into(),
-        );
+        return Err(Problem::new(Code::BadMessage, "this route takes a WebSocket upgrade")
+            .status(StatusCode::UPGRADE_REQUIRED)
+            .header(header::UPGRADE, HeaderValue::from_static("websocket"))
+            .into());
     }
     let protocols = Protocols::read(request.headers())?;
     let asked = query::subscribing(&request, state.subscriptions_max)?;

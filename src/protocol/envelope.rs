@@ -89,9 +89,7 @@ fn write_payload(payload: &[u8], out: &mut Vec<u8>) {
             // Outside of strings these are white space, inside of them JSON has none: a Frame is one
             // line.
             out.extend(
-                text.trim()
-                    .bytes()
-                    .map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }),
+                text.trim().bytes().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }),
             );
         }
         Ok(text) => {

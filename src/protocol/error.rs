@@ -187,12 +187,7 @@ pub struct Error {
 impl Error {
     /// An error of this kind, in these words.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            retry_after_ms: None,
-            keyed: false,
-        }
+        Self { code, message: message.into(), retry_after_ms: None, keyed: false }
     }
 
     /// The same, with a time to come back.

@@ -152,10 +152,7 @@ pub enum Reply {
         /// The node's name.
         node: Arc<str>,
         /// When the Token ends.
-        #[serde(
-            skip_serializing_if = "Option::is_none",
-            serialize_with = "super::json::time"
-        )]
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "super::json::time")]
         expires_at: Option<Timestamp>,
         /// The node pings after this silence.
         heartbeat_ms: u64,
@@ -207,10 +204,7 @@ pub enum Reply {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Id>,
         /// When the new one ends.
-        #[serde(
-            skip_serializing_if = "Option::is_none",
-            serialize_with = "super::json::time"
-        )]
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "super::json::time")]
         expires_at: Option<Timestamp>,
     },
     /// A sign of life.

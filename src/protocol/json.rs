@@ -41,10 +41,7 @@ pub struct BadMessage {
 
 /// Reads a Command.
 pub fn decode(text: &str) -> Result<Command, BadMessage> {
-    read(text).map_err(|what| BadMessage {
-        id: read_id(text),
-        what,
-    })
+    read(text).map_err(|what| BadMessage { id: read_id(text), what })
 }
 
 fn read(text: &str) -> Result<Command, String> {
@@ -67,8 +64,7 @@ fn read_id(text: &str) -> Option<Id> {
 }
 
 fn is_object(text: &str) -> bool {
-    text.trim_start_matches([' ', '\t', '\r', '\n'])
-        .starts_with('{')
+    text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{')
 }
 
 /// Writes a Reply.
@@ -155,17 +151,13 @@ impl Fields<'_> {
                 heartbeat: self.heartbeat.as_deref().map(heartbeat).transpose()?,
             },
             "subscribe" => Ask::Subscribe(wanted(self.topic, self.from, self.max_hz, self.topics)?),
-            "unsubscribe" => Ask::Unsubscribe {
-                topic: needed(self.topic, "topic")?,
-            },
+            "unsubscribe" => Ask::Unsubscribe { topic: needed(self.topic, "topic")? },
             "publish" => Ask::Publish {
                 payload: payload(self.data, self.data_base64.as_deref(), self.deleted)?,
                 topic: needed(self.topic, "topic")?,
                 key: self.key.map(key).transpose()?,
             },
-            "token" => Ask::Token {
-                token: Secret(needed(self.token, "token")?.into()),
-            },
+            "token" => Ask::Token { token: Secret(needed(self.token, "token")?.into()) },
             "history" => Ask::History,
             "presence" => Ask::Presence,
             "ping" => Ask::Ping,
@@ -183,21 +175,13 @@ fn wanted(
     topics: Option<Vec<&RawValue>>,
 ) -> Result<Vec<Wanted>, String> {
     match (topic, topics) {
-        (Some(topic), None) => Ok(vec![
-            Entry {
-                topic,
-                from,
-                max_hz,
-            }
-            .wanted(),
-        ]),
+        (Some(topic), None) => Ok(vec![Entry { topic, from, max_hz }.wanted()]),
         (None, Some(_)) if from.is_some() || max_hz.is_some() => {
             Err("beside topics, from and max_hz stand in its entries".to_owned())
         }
-        (None, Some(topics)) if topics.is_empty() || topics.len() > TOPICS_MAX => Err(format!(
-            "topics holds {} entries, 1 to {TOPICS_MAX} are allowed",
-            topics.len()
-        )),
+        (None, Some(topics)) if topics.is_empty() || topics.len() > TOPICS_MAX => {
+            Err(format!("topics holds {} entries, 1 to {TOPICS_MAX} are allowed", topics.len()))
+        }
         (None, Some(topics)) => topics.into_iter().map(entry).collect(),
         _ => Err("it needs either topic or topics".to_owned()),
     }
@@ -205,9 +189,7 @@ fn wanted(
 
 fn entry(raw: &RawValue) -> Result<Wanted, String> {
     let entry = is_object(raw.get()).then(|| serde_json::from_str::<Entry<'_>>(raw.get()).ok());
-    let entry = entry
-        .flatten()
-        .ok_or("an entry of topics is no {topic, from?}")?;
+    let entry = entry.flatten().ok_or("an entry of topics is no {topic, from?}")?;
     Ok(entry.wanted())
 }
 
@@ -237,9 +219,7 @@ pub fn key(text: String) -> Result<Box<str>, String> {
     {
         Ok(text.into())
     } else {
-        Err(format!(
-            "a key is 1 to {KEY_BYTES_MAX} printable ASCII characters"
-        ))
+        Err(format!("a key is 1 to {KEY_BYTES_MAX} printable ASCII characters"))
     }
 }
 
@@ -434,12 +414,7 @@ mod tests {
     #[test]
     fn depth_is_counted_outside_data() {
         let deep = "[".repeat(100) + &"]".repeat(100);
-        assert!(
-            decode(&format!(
-                r#"{{"type":"publish","topic":"a","data":{deep}}}"#
-            ))
-            .is_ok()
-        );
+        assert!(decode(&format!(r#"{{"type":"publish","topic":"a","data":{deep}}}"#)).is_ok());
         assert!(fault(&format!(r#"{{"type":"ping","x":{deep}}}"#)).contains("deeper"));
         let brackets = format!(r#"{{"type":"ping","x":"{}"}}"#, "[".repeat(100));
         assert!(decode(&brackets).is_ok());
@@ -458,20 +433,13 @@ mod tests {
 
     #[test]
     fn a_fault_repeats_nothing_that_it_read() {
-        for text in [
-            r#"{"type":"ping","deleted":"canary"}"#,
-            r#"{"type":"canary"}"#,
-            "canary",
-        ] {
+        for text in [r#"{"type":"ping","deleted":"canary"}"#, r#"{"type":"canary"}"#, "canary"] {
             assert!(!fault(text).contains("canary"), "{text}");
         }
     }
 
     #[test]
     fn times_have_three_digits_of_a_second() {
-        assert_eq!(
-            rfc3339(Timestamp(1_795_000_000_120)),
-            "2026-11-18T11:06:40.120Z"
-        );
+        assert_eq!(rfc3339(Timestamp(1_795_000_000_120)), "2026-11-18T11:06:40.120Z");
     }
 }

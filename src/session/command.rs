@@ -18,17 +18,11 @@ const PUBLISHES_WAITING: usize = 256;
 
 /// Whether these Claims cover a Subscription, in the words that its client hears.
 pub(super) fn may_subscribe(claims: &Claims, pattern: &Pattern) -> Result<(), Error> {
-    claims
-        .allows(Verb::Subscribe, pattern)
-        .map_err(|denied| refusal(&denied))
+    claims.allows(Verb::Subscribe, pattern).map_err(|denied| refusal(&denied))
 }
 
 fn refusal(denied: &Denied) -> Error {
-    let code = if denied.anonymous {
-        Code::Unauthenticated
-    } else {
-        Code::Forbidden
-    };
+    let code = if denied.anonymous { Code::Unauthenticated } else { Code::Forbidden };
     Error::new(code, denied.to_string())
 }
 
@@ -65,12 +59,7 @@ impl Session {
     fn first(&mut self, scene: &mut Scene<'_>, id: Option<Id>, ask: Ask) {
         let anonymous = scene.config.anonymous.clone();
         match (ask, anonymous) {
-            (
-                Ask::Connect {
-                    token, heartbeat, ..
-                },
-                anonymous,
-            ) => {
+            (Ask::Connect { token, heartbeat, .. }, anonymous) => {
                 if let Some(heartbeat) = heartbeat {
                     scene.out.push(Output::Heartbeat(heartbeat));
                 }
@@ -95,21 +84,8 @@ impl Session {
             }
             Ask::Subscribe(wanted) => self.subscribe(scene, id, wanted),
             Ask::Unsubscribe { topic } => self.unsubscribe(scene, id, &topic),
-            Ask::Publish {
-                topic,
-                payload,
-                key,
-            } => match Topic::parse(&topic) {
-                Ok(topic) => self.publish(
-                    scene,
-                    id,
-                    Draft {
-                        topic,
-                        payload,
-                        key,
-                        trace: None,
-                    },
-                ),
+            Ask::Publish { topic, payload, key } => match Topic::parse(&topic) {
+                Ok(topic) => self.publish(scene, id, Draft { topic, payload, key, trace: None }),
                 Err(why) => scene.refuse(id, Some(&topic), invalid(&topic, &why)),
             },
             Ask::Token { token } => self.verify(scene, Token::new(token.0.into()), id),
@@ -174,10 +150,8 @@ impl Session {
             return Err(Error::new(Code::AlreadySubscribed, words));
         }
         if self.subscriptions.len() >= scene.config.subscriptions {
-            let words = format!(
-                "at most {} subscriptions a connection",
-                scene.config.subscriptions
-            );
+            let words =
+                format!("at most {} subscriptions a connection", scene.config.subscriptions);
             return Err(Error::new(Code::TooManySubscriptions, words));
         }
         Ok(pattern)
@@ -211,11 +185,7 @@ impl Session {
             publishing.waiting.push_back((id, draft));
         } else {
             let words = "too many publishes of this connection wait for the bus";
-            scene.refuse(
-                id,
-                Some(draft.topic.as_str()),
-                Error::new(Code::Overloaded, words),
-            );
+            scene.refuse(id, Some(draft.topic.as_str()), Error::new(Code::Overloaded, words));
         }
     }
 
@@ -252,15 +222,8 @@ impl Session {
 
     fn too_fast(&mut self, scene: &mut Scene<'_>, id: Option<Id>, after_ms: u64) {
         let words = "more commands a second than this connection may send";
-        scene.refuse(
-            id,
-            None,
-            Error::new(Code::RateLimited, words).after_ms(after_ms),
-        );
-        if self.strike(
-            |limits, now| limits.rate_limited.strike(now, STRIKES_MAX),
-            scene,
-        ) {
+        scene.refuse(id, None, Error::new(Code::RateLimited, words).after_ms(after_ms));
+        if self.strike(|limits, now| limits.rate_limited.strike(now, STRIKES_MAX), scene) {
             self.close(scene, Close::Later(Code::RateLimited, after_ms));
         }
     }
@@ -271,17 +234,13 @@ impl Session {
         scene: &Scene<'_>,
     ) -> bool {
         let now = scene.now.moment;
-        let limits = self
-            .limits
-            .get_or_insert_with(|| Box::new(Limits::new(scene.config.commands, now)));
+        let limits =
+            self.limits.get_or_insert_with(|| Box::new(Limits::new(scene.config.commands, now)));
         strike(limits, now)
     }
 }
 
 fn invalid(text: &str, why: &TopicError) -> Error {
     let shown: String = text.chars().take(64).collect();
-    Error::new(
-        Code::InvalidTopic,
-        format!("{shown:?} is no topic or pattern: {why}"),
-    )
+    Error::new(Code::InvalidTopic, format!("{shown:?} is no topic or pattern: {why}"))
 }

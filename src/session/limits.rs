@@ -69,8 +69,7 @@ pub(super) struct Strikes(VecDeque<Moment>);
 impl Strikes {
     /// One more. Whether it was one too many.
     pub(super) fn strike(&mut self, now: Moment, max: usize) -> bool {
-        self.0
-            .retain(|at| now.0.saturating_sub(at.0) < STRIKE_WINDOW_MS);
+        self.0.retain(|at| now.0.saturating_sub(at.0) < STRIKE_WINDOW_MS);
         self.0.push_back(now);
         self.0.len() >= max
     }
@@ -131,10 +130,7 @@ mod tests {
     fn the_tenth_offence_within_the_window_is_one_too_many() {
         let mut strikes = Strikes::default();
         assert!((0..9).all(|n| !strikes.strike(Moment(n * 6_000), STRIKES_MAX)));
-        assert!(
-            !strikes.strike(Moment(61_000), STRIKES_MAX),
-            "the first is forgotten"
-        );
+        assert!(!strikes.strike(Moment(61_000), STRIKES_MAX), "the first is forgotten");
         assert!(strikes.strike(Moment(61_001), STRIKES_MAX));
     }
 }

@@ -221,12 +221,7 @@ impl Session {
     /// Takes in what happened, and appends what is to be done.
     pub fn handle(&mut self, context: &Context<'_>, input: Input, out: &mut Vec<Output>) {
         let (config, now) = (context.config, context.now);
-        let scene = &mut Scene {
-            context,
-            config,
-            now,
-            out,
-        };
+        let scene = &mut Scene { context, config, now, out };
         if matches!(self.phase, Phase::Closed) {
             return;
         }
@@ -248,9 +243,7 @@ impl Session {
             }
             Input::GoingAway(reconnect_in_ms) => {
                 if matches!(self.phase, Phase::Open { .. }) {
-                    scene
-                        .out
-                        .push(Output::Push(Push::GoingAway { reconnect_in_ms }));
+                    scene.out.push(Output::Push(Push::GoingAway { reconnect_in_ms }));
                 }
             }
             Input::Clock => self.clock(scene),
@@ -301,10 +294,8 @@ impl Session {
         }
         scene.out.push(Output::Heartbeat(handshake.heartbeat));
         let unasked = !handshake.topics.is_empty();
-        self.phase = Phase::Opening(Box::new(Opening {
-            topics: handshake.topics,
-            verifying: None,
-        }));
+        self.phase =
+            Phase::Opening(Box::new(Opening { topics: handshake.topics, verifying: None }));
         match (handshake.token, &scene.config.anonymous) {
             (Some(token), _) => self.verify(scene, token, None),
             (None, Some(anonymous)) if unasked => {
@@ -387,10 +378,7 @@ impl Session {
             let words = "the new Token must have the subject of the old one";
             return scene.refuse(id, None, Error::new(Code::Forbidden, words));
         }
-        scene.reply(Reply::Token {
-            id,
-            expires_at: claims.expires_at,
-        });
+        scene.reply(Reply::Token { id, expires_at: claims.expires_at });
         while let Some(ended) = self
             .subscriptions
             .remove_if(|one| command::may_subscribe(&claims, &one.pattern).is_err())
@@ -400,9 +388,7 @@ impl Session {
             match ended.state {
                 State::Live => {
                     let code = Code::Forbidden;
-                    scene
-                        .out
-                        .push(Output::Push(Push::Unsubscribed { topic, code }));
+                    scene.out.push(Output::Push(Push::Unsubscribed { topic, code }));
                 }
                 State::Attaching(asked) => {
                     let error = Error::new(Code::Forbidden, "the new Token does not cover it");

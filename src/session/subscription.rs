@@ -58,35 +58,24 @@ impl Subscriptions {
         let state = State::Attaching(id.map(Box::new));
         // Most Connections have a single one for life.
         self.list.reserve_exact(1);
-        self.list.push(Subscription {
-            number: self.next,
-            pattern,
-            state,
-        });
+        self.list.push(Subscription { number: self.next, pattern, state });
         self.next
     }
 
     /// The Patterns of those that are live, oldest first.
     pub fn live(&self) -> impl Iterator<Item = &Pattern> {
-        self.list
-            .iter()
-            .filter(|one| one.state == State::Live)
-            .map(|one| &one.pattern)
+        self.list.iter().filter(|one| one.state == State::Live).map(|one| &one.pattern)
     }
 
     /// Whether this very Pattern is there.
     #[must_use]
     pub fn contains(&self, pattern: &Pattern) -> bool {
-        self.list
-            .iter()
-            .any(|subscription| subscription.pattern == *pattern)
+        self.list.iter().any(|subscription| subscription.pattern == *pattern)
     }
 
     /// The one with this number.
     pub fn numbered(&mut self, number: u32) -> Option<&mut Subscription> {
-        self.list
-            .iter_mut()
-            .find(|subscription| subscription.number == number)
+        self.list.iter_mut().find(|subscription| subscription.number == number)
     }
 
     /// Takes out the one with this Pattern.

@@ -128,10 +128,7 @@ impl Connection {
         let Some(waker) = &self.waker else {
             return Ok(false);
         };
-        match self
-            .socket
-            .poll_write_ready(&mut Context::from_waker(waker))
-        {
+        match self.socket.poll_write_ready(&mut Context::from_waker(waker)) {
             Poll::Ready(Ok(())) => Ok(true),
             Poll::Ready(Err(_)) => Err(Broken),
             Poll::Pending => Ok(false),
@@ -148,11 +145,7 @@ impl Connection {
 
     /// Remembers whom to wake.
     pub(super) fn woken_by(&mut self, cx: &Context<'_>) {
-        if self
-            .waker
-            .as_ref()
-            .is_none_or(|known| !known.will_wake(cx.waker()))
-        {
+        if self.waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
         }
     }

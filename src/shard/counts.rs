@@ -14,10 +14,7 @@ pub struct Count(AtomicU64);
 impl Count {
     /// Adds. For the Shard's own thread alone.
     pub fn add(&self, n: u64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(n),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     /// Says how many there are now. For the Shard's own thread alone.

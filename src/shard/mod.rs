@@ -173,15 +173,9 @@ impl Key {
         (self.index as u64) << 32 | self.serial as u64
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the two halves of what `pack` made"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of what `pack` made")]
     const fn unpack(packed: u64) -> Self {
-        Self {
-            index: (packed >> 32) as u32,
-            serial: packed as u32,
-        }
+        Self { index: (packed >> 32) as u32, serial: packed as u32 }
     }
 }
 
@@ -383,10 +377,7 @@ impl Shard {
         let Ok(index) = u32::try_from(self.connections.insert(Box::new(connection))) else {
             return;
         };
-        let key = Key {
-            index,
-            serial: self.serial,
-        };
+        let key = Key { index, serial: self.serial };
         self.counts.opened.add(1);
         let begun = catch_unwind(AssertUnwindSafe(|| {
             self.handle(key, Input::Open(takeover.handshake));
@@ -566,31 +557,22 @@ impl Shard {
 
     /// Whether this user may have one more Connection. Asked again for the same one, it counts once.
     fn admit(&mut self, key: Key, user: Option<&Arc<str>>) -> bool {
-        self.get(key)
-            .is_none_or(|connection| connection.pass.is_for(user))
+        self.get(key).is_none_or(|connection| connection.pass.is_for(user))
     }
 
     fn live(&mut self, key: Key) -> Vec<Pattern> {
-        self.get(key).map_or_else(Vec::new, |one| {
-            one.session.subscriptions().live().cloned().collect()
-        })
+        self.get(key)
+            .map_or_else(Vec::new, |one| one.session.subscriptions().live().cloned().collect())
     }
 
     fn attach(&mut self, key: Key, number: u32, pattern: &Pattern) -> Option<Input> {
         let shared = self.table.begin(pattern);
         self.release();
-        let ticket = Ticket {
-            connection: key.pack(),
-            number,
-        };
+        let ticket = Ticket { connection: key.pack(), number };
         // Behind a release that waits, this attach would be undone by it.
         let asked = self.unreleased.is_empty()
             && self.attaching < self.world.config.attaches_waiting
-            && self
-                .world
-                .feeds
-                .attach(self.id, shared.clone(), ticket)
-                .is_ok();
+            && self.world.feeds.attach(self.id, shared.clone(), ticket).is_ok();
         if !asked {
             return Some(Input::AttachFailed(number, overloaded()));
         }
@@ -618,16 +600,11 @@ impl Shard {
             let outcome = publisher.publish(&claims, Some(&name), draft).await;
             Input::Published(outcome.map_err(|fault| fault.wire()))
         });
-        let at_once = publishing
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()));
+        let at_once = publishing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready(answer) = at_once {
             return Some(answer);
         }
-        let waiting = Waiting {
-            shard: self.me.clone(),
-            key,
-        };
+        let waiting = Waiting { shard: self.me.clone(), key };
         self.tasks.spawn_local(async move {
             let answer = publishing.await;
             if let Some(shard) = waiting.shard.upgrade() {
@@ -655,10 +632,7 @@ impl Shard {
             Event::Live(pattern, envelope) => return self.deliver(&pattern, &envelope),
             Event::Attached(ticket) => {
                 self.attaching -= 1;
-                self.handle(
-                    Key::unpack(ticket.connection),
-                    Input::Attached(ticket.number),
-                );
+                self.handle(Key::unpack(ticket.connection), Input::Attached(ticket.number));
             }
             Event::Refused(ticket, why) => {
                 self.attaching -= 1;
@@ -785,10 +759,7 @@ impl Shard {
     /// Looks at a Connection whose slot has come.
     fn look(&mut self, key: Key) {
         let now = self.now().moment;
-        if self
-            .get(key)
-            .is_some_and(|one| one.session.deadline().is_some_and(|at| at <= now))
-        {
+        if self.get(key).is_some_and(|one| one.session.deadline().is_some_and(|at| at <= now)) {
             self.handle(key, Input::Clock);
         }
         let write_timeout = millis(self.world.config.write_timeout);
@@ -800,17 +771,11 @@ impl Shard {
             if goodbye.until <= now {
                 return self.remove(key);
             }
-        } else if connection
-            .blocked
-            .is_some_and(|since| now.0 - since.0 >= write_timeout)
-        {
+        } else if connection.blocked.is_some_and(|since| now.0 - since.0 >= write_timeout) {
             self.counts.slow_consumers.add(1);
             self.end(key, Close::Refused(Code::SlowConsumer));
             return self.remove(key);
-        } else if connection
-            .leaves
-            .is_some_and(|at| at.after(SLOT_GRACE) <= now)
-        {
+        } else if connection.leaves.is_some_and(|at| at.after(SLOT_GRACE) <= now) {
             self.end(key, Close::Later(Code::Draining, spread(key)));
         } else if max_age
             .is_some_and(|age| connection.leaves.is_none() && old_at(connection, age) <= now)
@@ -916,10 +881,7 @@ impl Shard {
         let lasted_ms = now.0 - connection.opened.0;
         connection.session.end(&mut outputs);
         connection.unread = BytesMut::new();
-        connection.goodbye = Some(Goodbye {
-            until: Moment(now.0 + GOODBYE_MS),
-            shut: false,
-        });
+        connection.goodbye = Some(Goodbye { until: Moment(now.0 + GOODBYE_MS), shut: false });
         let mut writes = 0;
         if let Some(status) = close.status() {
             // What the socket takes at once still leaves. If it is broken, so it is for the goodbye.
@@ -1016,10 +978,7 @@ impl Shard {
             .connections
             .iter()
             .filter_map(|(index, one)| {
-                Some(Key {
-                    index: u32::try_from(index).ok()?,
-                    serial: one.serial,
-                })
+                Some(Key { index: u32::try_from(index).ok()?, serial: one.serial })
             })
             .collect();
         match order {
@@ -1043,9 +1002,7 @@ impl Shard {
                     self.departing.push((key, Moment(now.0 + wait)));
                 }
             }
-            Order::CloseAll => keys
-                .into_iter()
-                .for_each(|key| self.end(key, Close::NodeEnds)),
+            Order::CloseAll => keys.into_iter().for_each(|key| self.end(key, Close::NodeEnds)),
             Order::Link(connected) => {
                 self.bus_connected = connected;
                 self.told = keys;
@@ -1083,9 +1040,7 @@ fn connection_name(prefix: &str, shard: ShardId, key: Key) -> Box<str> {
 
 /// A client's string, as long as a log should hold it.
 fn cut(text: &str) -> &str {
-    text.char_indices()
-        .nth(128)
-        .map_or(text, |(at, _)| text.get(..at).unwrap_or(text))
+    text.char_indices().nth(128).map_or(text, |(at, _)| text.get(..at).unwrap_or(text))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -100,15 +100,9 @@ impl Outbox {
     /// Drops all that has not begun to leave, but for the handshake's answer: what follows is a
     /// goodbye.
     pub fn drop_unsent(&mut self) {
-        let begun = if self.written > 0 || self.head {
-            self.pieces.pop_front()
-        } else {
-            None
-        };
+        let begun = if self.written > 0 || self.head { self.pieces.pop_front() } else { None };
         self.pieces.clear();
-        self.bytes = begun
-            .as_ref()
-            .map_or(0, |piece| piece.len() + FRAME_OVERHEAD_BYTES);
+        self.bytes = begun.as_ref().map_or(0, |piece| piece.len() + FRAME_OVERHEAD_BYTES);
         self.pieces.extend(begun);
     }
 }

@@ -103,11 +103,7 @@ impl Reader {
             9 | 10 => {
                 self.count_control(limits, now)?;
                 let ping = header.opcode == 9;
-                Ok(Some(if ping {
-                    Incoming::Ping(payload.freeze())
-                } else {
-                    Incoming::Pong
-                }))
+                Ok(Some(if ping { Incoming::Ping(payload.freeze()) } else { Incoming::Pong }))
             }
             _ => Err(broken()),
         }
@@ -148,21 +144,15 @@ impl Reader {
             return Err(broken());
         }
         if opcode < 8 {
-            let (so_far, fragments) = self
-                .assembly
-                .as_ref()
-                .map_or((0, 0), |some| (some.bytes.len(), some.fragments));
+            let (so_far, fragments) =
+                self.assembly.as_ref().map_or((0, 0), |some| (some.bytes.len(), some.fragments));
             let room = limits.frame_bytes.saturating_sub(so_far) as u64;
             if length > room || fragments >= limits.fragments {
                 return Err(Close::TooBig);
             }
         }
         let length = usize::try_from(length).map_err(|_| Close::TooBig)?;
-        Ok(Some(Header {
-            fin,
-            opcode,
-            frame_bytes: header_bytes + length,
-        }))
+        Ok(Some(Header { fin, opcode, frame_bytes: header_bytes + length }))
     }
 
     fn text(&mut self, fin: bool, payload: &[u8]) -> Result<Incoming, Close> {
@@ -177,14 +167,8 @@ impl Reader {
         if !fin {
             return Ok(Incoming::Fragment);
         }
-        let whole = self
-            .assembly
-            .take()
-            .map(|assembly| assembly.bytes)
-            .unwrap_or_default();
-        String::from_utf8(whole)
-            .map(Incoming::Text)
-            .map_err(|_| Close::Framing(Framing::Utf8))
+        let whole = self.assembly.take().map(|assembly| assembly.bytes).unwrap_or_default();
+        String::from_utf8(whole).map(Incoming::Text).map_err(|_| Close::Framing(Framing::Utf8))
     }
 
     fn count_control(&mut self, limits: &Limits, now: Moment) -> Result<(), Close> {
@@ -224,11 +208,7 @@ const fn broken() -> Close {
 fn bad_close(payload: &[u8]) -> Close {
     let legal = matches!(payload, &[a, b, _, ..]
         if matches!(u16::from_be_bytes([a, b]), 1000..=1003 | 1007..=1014 | 3000..=4999));
-    if legal {
-        Close::Framing(Framing::Utf8)
-    } else {
-        broken()
-    }
+    if legal { Close::Framing(Framing::Utf8) } else { broken() }
 }
 
 /// A text message in one frame.
@@ -260,10 +240,7 @@ fn message(payload: &[u8], opcode: OpCode) -> Bytes {
 pub fn close(status: u16, reason: String) -> Bytes {
     let mut out = BytesMut::new();
     let description = Some(reason).filter(|text| !text.is_empty());
-    let reason = CloseReason {
-        code: CloseCode::from(status),
-        description,
-    };
+    let reason = CloseReason { code: CloseCode::from(status), description };
     Parser::write_close(&mut out, Some(reason), false);
     out.freeze()
 }
@@ -273,11 +250,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits {
-        frame_bytes: 1_000,
-        fragments: 4,
-        control_frames: 3,
-    };
+    const LIMITS: Limits = Limits { frame_bytes: 1_000, fragments: 4, control_frames: 3 };
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut out = vec![first];
@@ -289,12 +262,7 @@ mod tests {
             }
         }
         out.extend([1, 2, 3, 4]);
-        out.extend(
-            payload
-                .iter()
-                .zip([1, 2, 3, 4].iter().cycle())
-                .map(|(b, mask)| b ^ mask),
-        );
+        out.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(b, mask)| b ^ mask));
         out
     }
 
@@ -328,10 +296,7 @@ mod tests {
         let mut bytes = frame(0x01, b"a");
         bytes.extend(frame(0x00, b"b").repeat(2));
         let whole = [bytes.clone(), frame(0x80, b"c")].concat();
-        assert_eq!(
-            read(&whole, 7).0.last(),
-            Some(&Incoming::Text("abbc".to_owned()))
-        );
+        assert_eq!(read(&whole, 7).0.last(), Some(&Incoming::Text("abbc".to_owned())));
         let over = [bytes, frame(0x00, b"b").repeat(2)].concat();
         assert_eq!(read(&over, 7).1, Some(Close::TooBig));
         let big = [frame(0x01, &[b'x'; 600]), frame(0x80, &[b'x'; 401])].concat();
@@ -355,16 +320,8 @@ mod tests {
             (frame(0x88, b"\x03"), Framing::Protocol),
             (frame(0x88, b"\x03\xed"), Framing::Protocol),
         ] {
-            assert_eq!(
-                read(&bytes, 100).1,
-                Some(Close::Framing(framing)),
-                "{bytes:x?}"
-            );
-            assert_eq!(
-                read(&bytes, 1).1,
-                Some(Close::Framing(framing)),
-                "{bytes:x?} in pieces"
-            );
+            assert_eq!(read(&bytes, 100).1, Some(Close::Framing(framing)), "{bytes:x?}");
+            assert_eq!(read(&bytes, 1).1, Some(Close::Framing(framing)), "{bytes:x?} in pieces");
         }
     }
 
@@ -372,10 +329,7 @@ mod tests {
     fn a_character_may_be_cut_by_a_fragment() {
         let euro = "€".as_bytes();
         let bytes = [frame(0x01, &euro[..1]), frame(0x80, &euro[1..])].concat();
-        assert_eq!(
-            read(&bytes, 100).0.last(),
-            Some(&Incoming::Text("€".to_owned()))
-        );
+        assert_eq!(read(&bytes, 100).0.last(), Some(&Incoming::Text("€".to_owned())));
     }
 
     #[test]
@@ -399,10 +353,7 @@ mod tests {
         for ms in [28_000, 29_000] {
             assert!(ping(ms).is_ok(), "{ms}");
         }
-        assert!(
-            ping(29_999).is_err(),
-            "a stroke of the clock is no beginning"
-        );
+        assert!(ping(29_999).is_err(), "a stroke of the clock is no beginning");
     }
 
     proptest! {

@@ -96,9 +96,7 @@ impl Table {
     /// Everybody with this very Pattern.
     #[must_use]
     pub fn subscribers(&self, pattern: &Pattern) -> Vec<Key> {
-        self.feeds
-            .get(pattern)
-            .map_or_else(Vec::new, |feed| feed.live.clone())
+        self.feeds.get(pattern).map_or_else(Vec::new, |feed| feed.live.clone())
     }
 
     /// How many Subscriptions there are, those attaching among them.

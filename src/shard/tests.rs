@@ -22,19 +22,11 @@ use crate::session::limits::Rate;
 fn world(feeds: Feeds) -> World {
     let namespaces = Arc::new(Namespaces::new(std::collections::BTreeMap::new(), false));
     let all = vec![Pattern::parse(">").unwrap()];
-    let grants = Grants {
-        subscribe: all.clone(),
-        publish: all,
-        history: Vec::new(),
-    };
+    let grants = Grants { subscribe: all.clone(), publish: all, history: Vec::new() };
     let auth = Auth::with_secret(&[7; 32], grants).unwrap();
     let many = NonZeroU32::new(1_000).unwrap();
-    let publishers = publisher::Config {
-        per_user: many,
-        per_user_burst: many,
-        per_key: many,
-        in_flight: 10,
-    };
+    let publishers =
+        publisher::Config { per_user: many, per_user_burst: many, per_key: many, in_flight: 10 };
     let publisher = Publisher::new(
         &publishers,
         bus::Door::Memory(bus::memory::Memory::default()),
@@ -42,11 +34,7 @@ fn world(feeds: Feeds) -> World {
         || Timestamp(0),
     );
     let config = Config {
-        socket: socket::Limits {
-            frame_bytes: 1_024,
-            fragments: 4,
-            control_frames: 10,
-        },
+        socket: socket::Limits { frame_bytes: 1_024, fragments: 4, control_frames: 10 },
         outbox_bytes: 1 << 18,
         ping_after: Duration::from_secs(25),
         pong_timeout: Duration::from_secs(8),
@@ -56,10 +44,7 @@ fn world(feeds: Feeds) -> World {
         connection_prefix: "test".into(),
         session: session::Config {
             node: "test".into(),
-            commands: Rate {
-                per_second: many,
-                burst: many,
-            },
+            commands: Rate { per_second: many, burst: many },
             bad_messages: 10,
             subscriptions: 128,
             auth_timeout: Duration::from_secs(60),
@@ -80,10 +65,7 @@ fn world(feeds: Feeds) -> World {
         auth: Arc::new(auth),
         feeds,
         publisher: Arc::new(publisher),
-        clock: Arc::new(|| Now {
-            moment: Moment(0),
-            wall: Timestamp(0),
-        }),
+        clock: Arc::new(|| Now { moment: Moment(0), wall: Timestamp(0) }),
     }
 }
 
@@ -105,15 +87,10 @@ async fn adopt(shard: &Rc<RefCell<Shard>>, topics: &[&str]) -> (TcpStream, Key) 
     let address = listener.local_addr().unwrap();
     let client = TcpStream::connect(address).await.unwrap();
     let (socket, _) = listener.accept().await.unwrap();
-    SockRef::from(&socket)
-        .set_send_buffer_size(16 * 1_024)
-        .unwrap();
+    SockRef::from(&socket).set_send_buffer_size(16 * 1_024).unwrap();
     socket.writable().await.unwrap();
-    let wanted = |topic: &&str| Wanted {
-        topic: (*topic).to_owned(),
-        from: Some(From::Live),
-        max_hz: false,
-    };
+    let wanted =
+        |topic: &&str| Wanted { topic: (*topic).to_owned(), from: Some(From::Live), max_hz: false };
     shard.borrow_mut().adopt(Takeover {
         socket,
         head: Bytes::from_static(b"head"),
@@ -124,13 +101,7 @@ async fn adopt(shard: &Rc<RefCell<Shard>>, topics: &[&str]) -> (TcpStream, Key) 
             ..Handshake::default()
         },
     });
-    (
-        client,
-        Key {
-            index: 0,
-            serial: 1,
-        },
-    )
+    (client, Key { index: 0, serial: 1 })
 }
 
 /// Three Topics in one handshake while the directory takes nothing: each is answered, and nothing of

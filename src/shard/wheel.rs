@@ -27,17 +27,13 @@ impl Wheel {
     /// A wheel that stands at this moment.
     #[must_use]
     pub fn new(now: Moment) -> Self {
-        Self {
-            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
-            turned_to: now.0 / SLOT_MS,
-        }
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), turned_to: now.0 / SLOT_MS }
     }
 
     /// The slot that fires first at or after a moment, or the farthest there is.
     #[must_use]
     pub fn slot(&self, at: Moment) -> Slot {
-        at.0.div_ceil(SLOT_MS)
-            .clamp(self.turned_to + 1, self.turned_to + SLOTS - 1)
+        at.0.div_ceil(SLOT_MS).clamp(self.turned_to + 1, self.turned_to + SLOTS - 1)
     }
 
     /// Whether a slot has fired.
@@ -48,9 +44,8 @@ impl Wheel {
 
     /// Puts a Connection into a slot that [`slot`](Self::slot) gave.
     pub fn put(&mut self, slot: Slot, key: Key) {
-        if let Some(entries) = usize::try_from(slot % SLOTS)
-            .ok()
-            .and_then(|at| self.slots.get_mut(at))
+        if let Some(entries) =
+            usize::try_from(slot % SLOTS).ok().and_then(|at| self.slots.get_mut(at))
         {
             entries.push(key);
         }
@@ -62,9 +57,8 @@ impl Wheel {
         let target = now.0 / SLOT_MS;
         let behind = target.saturating_sub(self.turned_to);
         for slot in self.turned_to + 1..=target.min(self.turned_to + SLOTS) {
-            if let Some(entries) = usize::try_from(slot % SLOTS)
-                .ok()
-                .and_then(|at| self.slots.get_mut(at))
+            if let Some(entries) =
+                usize::try_from(slot % SLOTS).ok().and_then(|at| self.slots.get_mut(at))
             {
                 due.append(entries);
                 if entries.capacity() > 1_024 {

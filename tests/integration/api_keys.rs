@@ -29,17 +29,11 @@ fn make(name: &str, verb: &str, patterns: &[&str]) -> Made {
     for pattern in patterns {
         command.args([verb, pattern]);
     }
-    let output = command
-        .env_remove("TIDEGATE_CONFIG")
-        .output()
-        .expect("it runs");
+    let output = command.env_remove("TIDEGATE_CONFIG").output().expect("it runs");
     assert!(output.status.success(), "{output:?}");
     let made: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let field = |name: &str| made[name].as_str().expect("a text").to_owned();
-    Made {
-        key: field("key"),
-        entry: field("entry"),
-    }
+    Made { key: field("key"), entry: field("entry") }
 }
 
 /// A gateway with a file of API keys, and a stranger who sees all of `orders.` and `open.`.
@@ -71,12 +65,7 @@ impl Shop {
         for _ in 0..3 {
             spy.next().await;
         }
-        Self {
-            gateway,
-            file,
-            spy,
-            _folder: folder,
-        }
+        Self { gateway, file, spy, _folder: folder }
     }
 
     /// Publishes with this in `Authorization`; the status, and the code of a refusal.
@@ -90,20 +79,14 @@ impl Shop {
     }
 
     async fn until_good(&self, key: &str) {
-        until("the key counts", RELOADED, || async {
-            self.publish(key, "open.x").await.0 != 401
-        })
-        .await;
+        until("the key counts", RELOADED, || async { self.publish(key, "open.x").await.0 != 401 })
+            .await;
     }
 }
 
 fn write(file: &PathBuf, entries: &[&Made]) {
     let lines: Vec<_> = entries.iter().map(|made| made.entry.as_str()).collect();
-    let text = if lines.is_empty() {
-        "[]".to_owned()
-    } else {
-        lines.join("\n")
-    };
+    let text = if lines.is_empty() { "[]".to_owned() } else { lines.join("\n") };
     fs::write(file, text + "\n").unwrap();
 }
 
@@ -124,23 +107,11 @@ fn a_key_publishes_what_its_entry_allows() {
         let items = r#"{"messages":[{"topic":"orders.a","data":1},{"topic":"open.a","data":2},{"topic":"orders","data":3}]}"#;
         let batch = ask(Method::POST, "/v1/publish").body(items).send();
         let batch: Value = batch.await.unwrap().json().await.unwrap();
-        let codes: Vec<_> = batch["results"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|one| &one["code"])
-            .collect();
-        assert_eq!(
-            codes,
-            [&json!(null), &json!("forbidden"), &json!("forbidden")]
-        );
-        assert_eq!(
-            batch["results"][1]["message"],
-            "no Grant to publish covers open.a"
-        );
-        let one = ask(Method::POST, "/v1/topics/orders.b/messages")
-            .body("4")
-            .send();
+        let codes: Vec<_> =
+            batch["results"].as_array().unwrap().iter().map(|one| &one["code"]).collect();
+        assert_eq!(codes, [&json!(null), &json!("forbidden"), &json!("forbidden")]);
+        assert_eq!(batch["results"][1]["message"], "no Grant to publish covers open.a");
+        let one = ask(Method::POST, "/v1/topics/orders.b/messages").body("4").send();
         assert_eq!(one.await.unwrap().status(), 200);
         let gone = ask(Method::DELETE, "/v1/topics/orders.c").send();
         assert_eq!(gone.await.unwrap().status(), 200);
@@ -155,10 +126,7 @@ fn a_key_publishes_what_its_entry_allows() {
             assert_eq!(message["topic"], topic);
             assert!(message.get("user").is_none(), "{message}");
         }
-        assert_eq!(
-            shop.publish(&made.key, "open.x").await,
-            (403, "forbidden".to_owned())
-        );
+        assert_eq!(shop.publish(&made.key, "open.x").await, (403, "forbidden".to_owned()));
         shop.spy.is_quiet().await;
     });
 }
@@ -206,9 +174,7 @@ fn a_key_counts_in_its_header_alone() {
         let key = &made.key;
         let path = "/v1/topics/orders.x/messages";
         for query in ["token", "key", "api_key", "authorization", "access_token"] {
-            let ask = shop
-                .gateway
-                .request(Method::POST, &format!("{path}?{query}={key}"));
+            let ask = shop.gateway.request(Method::POST, &format!("{path}?{query}={key}"));
             assert_eq!(ask.body("1").send().await.unwrap().status(), 401, "{query}");
         }
         for (name, value) in [
@@ -247,9 +213,7 @@ fn a_key_opens_no_socket() {
             assert_eq!((closed.status, &*closed.reason), (Some(4401), reason));
         }
         let mut browser = shop.gateway.browser("").await;
-        browser
-            .command(json!({"type": "connect", "token": key}))
-            .await;
+        browser.command(json!({"type": "connect", "token": key})).await;
         let closed = browser.next_or_close(SOON).await.unwrap_err();
         assert_eq!((closed.status, &*closed.reason), (Some(4401), reason));
         let token = Gateway::token("orders", &Grants::default());
@@ -271,13 +235,8 @@ fn a_key_is_replaced_while_the_node_runs() {
         let shop = Shop::open(&[&old, &new]).await;
         let mut ids = Vec::new();
         for key in [&old.key, &new.key] {
-            let ask = shop
-                .gateway
-                .request(Method::POST, "/v1/topics/orders.x/messages");
-            let ask = ask
-                .bearer_auth(key)
-                .header("Idempotency-Key", "order-1")
-                .body("1");
+            let ask = shop.gateway.request(Method::POST, "/v1/topics/orders.x/messages");
+            let ask = ask.bearer_auth(key).header("Idempotency-Key", "order-1").body("1");
             let answer: Value = ask.send().await.unwrap().json().await.unwrap();
             ids.push(answer["id"].clone());
         }
@@ -293,10 +252,7 @@ fn a_key_is_replaced_while_the_node_runs() {
 
         // The key where its hash belongs: the classic slip. All files are looked at together, so once
         // the issuer's next secret counts, the slip was seen.
-        let slip = format!(
-            "- {{name: orders, sha256: {}, publish: [\"**\"]}}\n",
-            third.key
-        );
+        let slip = format!("- {{name: orders, sha256: {}, publish: [\"**\"]}}\n", third.key);
         fs::write(&shop.file, slip).unwrap();
         let next = b"the next secret of the tests, of 32 bytes or more";
         fs::write(shop.gateway.folder.path().join("secret"), next).unwrap();

@@ -32,11 +32,7 @@ impl Got {
         let answer = request.send().await.expect("an answer");
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.text().await.expect("a body");
-        Self {
-            status,
-            headers,
-            body: serde_json::from_str(&body).unwrap_or(Value::String(body)),
-        }
+        Self { status, headers, body: serde_json::from_str(&body).unwrap_or(Value::String(body)) }
     }
 
     fn code(&self) -> &str {
@@ -49,13 +45,8 @@ impl Got {
 
     /// The code of each result of a batch; `ok` for those that were taken.
     fn codes(&self) -> Vec<&str> {
-        let results = self.body["results"]
-            .as_array()
-            .map_or(&[][..], Vec::as_slice);
-        results
-            .iter()
-            .map(|one| one["code"].as_str().unwrap_or("ok"))
-            .collect()
+        let results = self.body["results"].as_array().map_or(&[][..], Vec::as_slice);
+        results.iter().map(|one| one["code"].as_str().unwrap_or("ok")).collect()
     }
 }
 
@@ -93,11 +84,7 @@ fn payloads_are_taken_up_to_the_limit_of_their_namespace() {
             for (bytes, status, code) in [(limit, 200, ""), (limit + 1, 413, "too_big")] {
                 let payload = text(bytes);
                 let got = post(&gateway, &path, payload.clone()).await;
-                assert_eq!(
-                    (got.status.as_u16(), got.code()),
-                    (status, code),
-                    "{topic}: {bytes}"
-                );
+                assert_eq!((got.status.as_u16(), got.code()), (status, code), "{topic}: {bytes}");
                 let batch =
                     format!("{{\"messages\":[{{\"topic\":\"{topic}\",\"data\":{payload}}}]}}");
                 let got = post(&gateway, BATCH, batch).await;
@@ -105,17 +92,10 @@ fn payloads_are_taken_up_to_the_limit_of_their_namespace() {
                 assert_eq!(got.codes(), [expected], "{topic}: {bytes}");
                 let data: Value = serde_json::from_str(&payload).expect("JSON");
                 let publish = json!({"type": "publish", "topic": topic, "data": data});
-                let reply = browser_reply(
-                    &mut browser,
-                    publish,
-                    expected == "ok" && topic != "honest.a",
-                )
-                .await;
-                assert_eq!(
-                    reply["code"].as_str().unwrap_or("ok"),
-                    expected,
-                    "{topic}: {bytes}"
-                );
+                let reply =
+                    browser_reply(&mut browser, publish, expected == "ok" && topic != "honest.a")
+                        .await;
+                assert_eq!(reply["code"].as_str().unwrap_or("ok"), expected, "{topic}: {bytes}");
             }
         }
         let reply = browser.ask(json!({"type": "ping"})).await;
@@ -160,11 +140,7 @@ fn huge_bodies_are_refused_while_they_are_read() {
                 let mut raw = Raw::connect(gateway.client).await;
                 let request = format!("POST {path} HTTP/1.1\r\nHost: g\r\n{length}\r\n\r\n{head}");
                 raw.send(request.as_bytes()).await;
-                let first = if path == ONE {
-                    70_000
-                } else {
-                    (1 << 20) + 70_000
-                };
+                let first = if path == ONE { 70_000 } else { (1 << 20) + 70_000 };
                 raw.send(&megabytes[..first]).await;
                 raws.push((path, length, raw));
             }
@@ -212,11 +188,7 @@ fn batches_are_taken_up_to_their_limits() {
                     assert_eq!(got.status, 200, "{name}");
                     assert_eq!(got.codes(), vec!["ok"; number], "{name}");
                 }
-                None => assert_eq!(
-                    (got.status.as_u16(), got.code()),
-                    (413, "too_big"),
-                    "{name}"
-                ),
+                None => assert_eq!((got.status.as_u16(), got.code()), (413, "too_big"), "{name}"),
             }
         }
         let got = post(&gateway, BATCH, lines(1_000)).await;
@@ -310,11 +282,7 @@ fn unreadable_batches_are_refused_whole() {
         );
         bodies.push([good.as_bytes(), b"\n\xff"].concat());
         bodies.push(
-            [
-                b"{\"messages\":[{\"topic\":\"open.a\",\"data\":\"",
-                &b"\xff\"}]}"[..],
-            ]
-            .concat(),
+            [b"{\"messages\":[{\"topic\":\"open.a\",\"data\":\"", &b"\xff\"}]}"[..]].concat(),
         );
         bodies.push([b"\xff\xfe", good.as_bytes()].concat());
         bodies.push([good.as_bytes(), b"\0"].concat());
@@ -353,10 +321,7 @@ fn readable_batches_are_answered_item_by_item() {
             (json!({"data": 1, "deleted": true}), "bad_message"),
             (json!({"data": 1, "deleted": false}), "bad_message"),
             (json!({"data": 1, "data_base64": "eA=="}), "bad_message"),
-            (
-                json!({"data_base64": "eA==", "deleted": true}),
-                "bad_message",
-            ),
+            (json!({"data_base64": "eA==", "deleted": true}), "bad_message"),
             (json!({"data_base64": ""}), "bad_message"),
             (json!({"data_base64": "eA"}), "bad_message"),
             (json!({"data_base64": "e A=="}), "bad_message"),
@@ -388,10 +353,7 @@ fn readable_batches_are_answered_item_by_item() {
             }
         }
         let got = post(&gateway, BATCH, " {\"messages\" : [ ] , \"x\" : 1 } ").await;
-        assert_eq!(
-            (got.status.as_u16(), &got.body),
-            (200, &json!({"results": []}))
-        );
+        assert_eq!((got.status.as_u16(), &got.body), (200, &json!({"results": []})));
         browser.is_quiet().await;
         drop(browser);
         unharmed.after(&gateway).await;
@@ -439,34 +401,20 @@ fn idempotency_keys_are_read_strictly() {
         ];
         for (keys, legal) in cases {
             for method in [Method::POST, Method::DELETE] {
-                let path = if method == Method::POST {
-                    ONE
-                } else {
-                    "/v1/topics/open.a"
-                };
+                let path = if method == Method::POST { ONE } else { "/v1/topics/open.a" };
                 let mut request = gateway.request(method, path).bearer_auth(&token);
                 for key in &keys {
                     let value = reqwest::header::HeaderValue::from_bytes(key).expect("a value");
                     request = request.header("Idempotency-Key", value);
                 }
                 let got = Got::from(request).await;
-                let expected = if legal {
-                    (200, "")
-                } else {
-                    (400, "bad_message")
-                };
+                let expected = if legal { (200, "") } else { (400, "bad_message") };
                 assert_eq!((got.status.as_u16(), got.code()), expected, "{keys:?}");
             }
         }
-        let request = gateway
-            .request(Method::POST, ONE)
-            .header("Idempotency-Key", "k");
+        let request = gateway.request(Method::POST, ONE).header("Idempotency-Key", "k");
         let got = Got::from(request.body("1")).await;
-        assert_eq!(
-            (got.status.as_u16(), got.code()),
-            (400, "bad_message"),
-            "anonymous"
-        );
+        assert_eq!((got.status.as_u16(), got.code()), (400, "bad_message"), "anonymous");
         unharmed.after(&gateway).await;
     });
 }
@@ -495,24 +443,17 @@ fn authorization_is_one_bearer() {
             (vec![format!("Bearer {token} x")], 401),
             (vec![format!("Bearer {token},")], 401),
             (vec![format!("Bearer \"{token}\"")], 401),
-            (
-                vec![format!("Bearer {token}"), format!("Bearer {token}")],
-                401,
-            ),
+            (vec![format!("Bearer {token}"), format!("Bearer {token}")], 401),
             (vec![format!("Bearer {token}"), String::new()], 401),
             (vec![format!("Bearer {key}")], 401),
             (vec![format!("Bearer {}", "x".repeat(9_000))], 401),
         ] {
-            for (method, path) in [
-                (Method::POST, ONE),
-                (Method::POST, BATCH),
-                (Method::DELETE, "/v1/topics/open.a"),
-            ] {
+            for (method, path) in
+                [(Method::POST, ONE), (Method::POST, BATCH), (Method::DELETE, "/v1/topics/open.a")]
+            {
                 let batch = "{\"messages\":[]}";
                 let mut request =
-                    gateway
-                        .request(method, path)
-                        .body(if path == BATCH { batch } else { "1" });
+                    gateway.request(method, path).body(if path == BATCH { batch } else { "1" });
                 for line in &lines {
                     request = request.header("Authorization", line);
                 }
@@ -526,12 +467,7 @@ fn authorization_is_one_bearer() {
             }
         }
         // A Token in the query is for WebSockets.
-        let got = post(
-            &gateway,
-            &format!("/v1/topics/secret.a/messages?token={token}"),
-            "1",
-        )
-        .await;
+        let got = post(&gateway, &format!("/v1/topics/secret.a/messages?token={token}"), "1").await;
         assert_eq!((got.status.as_u16(), got.code()), (401, "unauthenticated"));
         let request = gateway.request(Method::POST, "/v1/topics/secret.a/messages");
         let got = Got::from(request.bearer_auth(&token).body("1")).await;
@@ -546,9 +482,8 @@ fn wrong_methods_and_routes_are_told_apart() {
     run(async {
         let gateway = Gateway::start(settings()).await;
         let mut unharmed = Unharmed::before(&gateway).await;
-        let methods = [
-            "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "post",
-        ];
+        let methods =
+            ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "post"];
         for (path, right) in [
             (ONE, "POST"),
             (BATCH, "POST"),
@@ -630,10 +565,7 @@ fn payloads_arrive_as_they_were_written() {
             (b" \t\r\n1.0\n", data("1.0")),
             (b"1e400", data("1e400")),
             (b"-0", data("-0")),
-            (
-                b"123456789012345678901234567890.000",
-                data("123456789012345678901234567890.000"),
-            ),
+            (b"123456789012345678901234567890.000", data("123456789012345678901234567890.000")),
             (big.as_bytes(), data(&big)),
             (b"\"\\ud800\"", data("\"\\ud800\"")),
             (b"\"\\udc00\\ud800\"", data("\"\\udc00\\ud800\"")),
@@ -653,14 +585,8 @@ fn payloads_arrive_as_they_were_written() {
             ("\u{feff}1".as_bytes(), data("\"\u{feff}1\"")),
             ("\u{2028}".as_bytes(), data("\"\u{2028}\"")),
             ("{\"ä\":\"𝄞\"}".as_bytes(), data("{\"ä\":\"𝄞\"}")),
-            (
-                b"}\r\n{\"type\":\"ping\"}",
-                data("\"}\\r\\n{\\\"type\\\":\\\"ping\\\"}\""),
-            ),
-            (
-                b"\",\"user\":\"root",
-                data("\"\\\",\\\"user\\\":\\\"root\""),
-            ),
+            (b"}\r\n{\"type\":\"ping\"}", data("\"}\\r\\n{\\\"type\\\":\\\"ping\\\"}\"")),
+            (b"\",\"user\":\"root", data("\"\\\",\\\"user\\\":\\\"root\"")),
             (b"\xff", "\"data_base64\":\"/w==\"}".to_owned()),
             (b"1\xff", "\"data_base64\":\"Mf8=\"}".to_owned()),
             (b"\xed\xa0\x80", "\"data_base64\":\"7aCA\"}".to_owned()),
@@ -672,8 +598,7 @@ fn payloads_arrive_as_they_were_written() {
             assert_eq!(got.status, 200);
             expected.push(tail);
         }
-        raw.send(&crate::harness::raw::frame(0x88, &1_000_u16.to_be_bytes()))
-            .await;
+        raw.send(&crate::harness::raw::frame(0x88, &1_000_u16.to_be_bytes())).await;
         let rest = raw.rest(Duration::from_secs(10)).await;
         assert!(!rest.contains(&b'\r') && !rest.windows(2).any(|two| two == b"\n "));
         let mut rest = rest.as_slice();
@@ -683,9 +608,7 @@ fn payloads_arrive_as_they_were_written() {
                 .position(|part| part == b"{\"type\":\"message")
                 .expect("a message");
             let whole = &rest[at..];
-            let end = whole
-                .windows(tail.len())
-                .position(|part| part == tail.as_bytes());
+            let end = whole.windows(tail.len()).position(|part| part == tail.as_bytes());
             let end = end.unwrap_or_else(|| panic!("no {}", tail.get(..60).unwrap_or(&tail)));
             let head = String::from_utf8(whole[..end].to_vec()).expect("text");
             assert_eq!(head.matches("\"type\"").count(), 1, "{head}");
@@ -740,28 +663,20 @@ fn rates_over_http_are_per_publisher_and_told() {
                 break;
             }
             let got = refused.expect("a refusal");
-            assert_eq!(
-                (got.status.as_u16(), got.code()),
-                (429, "rate_limited"),
-                "{who}"
-            );
+            assert_eq!((got.status.as_u16(), got.code()), (429, "rate_limited"), "{who}");
             assert_eq!(got.body["retryable"], true, "{who}");
             let ms = got.body["retry_after_ms"].as_u64().expect("a time");
             assert!((1..=1_000).contains(&ms), "{who}: {ms}");
             assert_eq!(got.header("retry-after"), Some("1"), "{who}");
             // In a batch each Publication counts, and is refused by itself.
-            let messages: Vec<Value> = (0..200)
-                .map(|n| json!({"topic": "open.a", "data": n}))
-                .collect();
+            let messages: Vec<Value> =
+                (0..200).map(|n| json!({"topic": "open.a", "data": n})).collect();
             let batch = json!({"messages": messages}).to_string();
             let got = Got::from(request(BATCH).body(batch)).await;
             assert_eq!(got.status, 200, "{who}");
             let last = &got.body["results"][199];
             assert_eq!(last["code"], "rate_limited", "{who}: {last}");
-            assert!(
-                last["retry_after_ms"].is_u64() && last["retryable"] == true,
-                "{last}"
-            );
+            assert!(last["retry_after_ms"].is_u64() && last["retryable"] == true, "{last}");
         }
     });
 }
@@ -779,9 +694,7 @@ fn api_key(folder: &TempDir) -> String {
 #[test]
 fn the_tenth_rate_limited_closes_a_connection() {
     run(async {
-        let settings = settings()
-            .limit("commands_per_second: 1")
-            .limit("commands_burst: 5");
+        let settings = settings().limit("commands_per_second: 1").limit("commands_burst: 5");
         let gateway = Gateway::start(settings).await;
         let mut unharmed = Unharmed::before(&gateway).await;
         for command in [
@@ -798,10 +711,7 @@ fn the_tenth_rate_limited_closes_a_connection() {
             let closed = loop {
                 match browser.next_or_close(Duration::from_secs(5)).await {
                     Ok(frame) if frame["code"] == "rate_limited" => {
-                        assert!(
-                            frame["id"].is_u64() && frame["retryable"] == true,
-                            "{frame}"
-                        );
+                        assert!(frame["id"].is_u64() && frame["retryable"] == true, "{frame}");
                         let ms = frame["retry_after_ms"].as_u64().expect("a time");
                         assert!((1..=1_000).contains(&ms), "{frame}");
                         limited += 1;

@@ -40,10 +40,7 @@ impl Cage {
         for secret in secrets {
             needles.extend(stretches(secret));
         }
-        Self {
-            needles,
-            heard: Vec::new(),
-        }
+        Self { needles, heard: Vec::new() }
     }
 
     fn hear(&mut self, where_from: &str, text: impl Into<String>) {
@@ -92,9 +89,7 @@ async fn ask(cage: &mut Cage, what: &str, ask: reqwest::RequestBuilder) {
 
 /// Hears all that a socket says until it has answered a ping or ends.
 async fn listen(cage: &mut Cage, what: &str, browser: &mut Browser) {
-    browser
-        .send_raw(Message::text(r#"{"type":"ping","id":"last"}"#))
-        .await;
+    browser.send_raw(Message::text(r#"{"type":"ping","id":"last"}"#)).await;
     loop {
         match browser.next_or_close(crate::harness::SOON).await {
             Ok(mut frame) => {
@@ -112,10 +107,7 @@ async fn listen(cage: &mut Cage, what: &str, browser: &mut Browser) {
 
 /// Hears a handshake, refused or not, and what comes behind it.
 async fn dial(cage: &mut Cage, gateway: &Gateway, query: &str, headers: &[(&str, &str)]) {
-    let what = format!(
-        "a handshake with {query:.30} {:?}",
-        headers.first().map(|one| one.0)
-    );
+    let what = format!("a handshake with {query:.30} {:?}", headers.first().map(|one| one.0));
     match Browser::dial(gateway.client, query, headers).await {
         Ok(mut browser) => {
             cage.hear(&what, format!("{:?}", browser.handshake.headers()));
@@ -165,19 +157,12 @@ async fn over_http(cage: &mut Cage, gateway: &Gateway, token: &str) {
             "Upgrade",
         ] {
             ask(cage, path, request().header(name, token)).await;
-            let beside = request()
-                .bearer_auth(token)
-                .header(name, format!("\"{token}\""));
+            let beside = request().bearer_auth(token).header(name, format!("\"{token}\""));
             ask(cage, path, beside).await;
         }
         for query in ["token", "from", "client", "heartbeat", "x"] {
             let path = format!("{path}?{query}={}", quoted(token));
-            ask(
-                cage,
-                &path[..30.min(path.len())],
-                gateway.request(method.clone(), &path),
-            )
-            .await;
+            ask(cage, &path[..30.min(path.len())], gateway.request(method.clone(), &path)).await;
         }
     }
     for body in [
@@ -193,9 +178,7 @@ async fn over_http(cage: &mut Cage, gateway: &Gateway, token: &str) {
         json!({"topic": "t.x", "data": token}).to_string(),
     ] {
         for bearer in ["", token] {
-            let request = gateway
-                .request(Method::POST, "/v1/publish")
-                .bearer_auth(bearer);
+            let request = gateway.request(Method::POST, "/v1/publish").bearer_auth(bearer);
             ask(cage, "a batch", request.body(body.clone())).await;
         }
     }
@@ -207,17 +190,7 @@ async fn over_sockets(cage: &mut Cage, gateway: &Gateway, token: &str) {
     let basic = format!("Basic {token}");
     let protocols = format!("tidegate.v1.json, bearer.{token}");
     let alone = format!("bearer.{token}");
-    for name in [
-        "token",
-        "topic",
-        "from",
-        "client",
-        "heartbeat",
-        "cursor",
-        "last",
-        "since",
-        "x",
-    ] {
+    for name in ["token", "topic", "from", "client", "heartbeat", "cursor", "last", "since", "x"] {
         if name != "topic" {
             dial(cage, gateway, &format!("{name}={}", quoted(token)), &[]).await;
         }
@@ -275,10 +248,7 @@ async fn over_sockets(cage: &mut Cage, gateway: &Gateway, token: &str) {
             listen(cage, &what, &mut browser).await;
         }
     }
-    for text in [
-        format!("{token}}}"),
-        format!("{{\"type\":\"connect\",\"token\":\"{token}"),
-    ] {
+    for text in [format!("{token}}}"), format!("{{\"type\":\"connect\",\"token\":\"{token}")] {
         let mut browser = gateway.browser("").await;
         browser.send_raw(Message::text(text)).await;
         listen(cage, "no JSON", &mut browser).await;
@@ -331,10 +301,8 @@ fn no_secret_is_ever_repeated() {
         let cut = &good[..good.len() - 20];
         let secrets = [SECRET, next].map(|one| str::from_utf8(one).unwrap());
         let [secret, next] = secrets;
-        let mut cage = Cage::of(
-            &[&good, &late, &forged, &wrong],
-            &[secret, next, &key[11..], &pasted[11..]],
-        );
+        let mut cage =
+            Cage::of(&[&good, &late, &forged, &wrong], &[secret, next, &key[11..], &pasted[11..]]);
         for token in [&good, &late, &forged, &wrong, cut, &key, CANARY] {
             over_http(&mut cage, &gateway, token).await;
             over_sockets(&mut cage, &gateway, token).await;

@@ -175,18 +175,11 @@ fn every_fault_is_told_at_once() {
 #[test]
 fn a_node_without_key_and_anonymous_grant_is_refused() {
     run(async {
-        for words in [
-            &["serve"][..],
-            &["check"],
-            &["serve", "--config", "/nowhere"],
-        ] {
+        for words in [&["serve"][..], &["check"], &["serve", "--config", "/nowhere"]] {
             let ended = tidegate(words).await;
             assert_eq!(ended.code, Some(64), "{ended:?}");
             let known = ["nobody could come in", "cannot be read"];
-            assert!(
-                known.iter().any(|it| ended.stderr.contains(it)),
-                "{ended:?}"
-            );
+            assert!(known.iter().any(|it| ended.stderr.contains(it)), "{ended:?}");
         }
     });
 }
@@ -211,15 +204,9 @@ fn the_environment_is_over_the_file_and_flags_over_both() {
         let ended = Program::start(PROGRAM, &["check"], &set, "").ended().await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let shown: Value = serde_json::from_str(&ended.stdout).expect("JSON, into a pipe");
-        assert_eq!(
-            (&shown["listen"], &shown["node"]),
-            (&json!(set[1].1), &json!("b"))
-        );
+        assert_eq!((&shown["listen"], &shown["node"]), (&json!(set[1].1), &json!("b")));
         let limits = &shown["limits"];
-        assert_eq!(
-            (&limits["fragments"], &limits["outbox_bytes"]),
-            (&json!(7), &json!("1MiB"))
-        );
+        assert_eq!((&limits["fragments"], &limits["outbox_bytes"]), (&json!(7), &json!("1MiB")));
 
         let _node = Program::start(PROGRAM, &["serve", "--listen", &flag], &set, "");
         until_ready(addresses[0]).await;
@@ -253,14 +240,10 @@ fn a_token_is_made_told_and_good() {
         ])
         .await;
         let token = token.strip_suffix('\n').expect("one line");
-        let mut browser = gateway
-            .browser(&format!("topic=user.ana.**&token={token}"))
-            .await;
+        let mut browser = gateway.browser(&format!("topic=user.ana.**&token={token}")).await;
         assert!(browser.next().await["expires_at"].is_string());
         assert_eq!(browser.next().await["type"], "subscribed");
-        let refused = browser
-            .ask(json!({"type": "subscribe", "topic": "user.ben.x"}))
-            .await;
+        let refused = browser.ask(json!({"type": "subscribe", "topic": "user.ben.x"})).await;
         assert_eq!(refused["code"], "forbidden");
 
         let told = printed(&["check", "--config", &file, "--token", token]).await;
@@ -277,26 +260,12 @@ fn a_token_is_made_told_and_good() {
             (&file, forged.as_str(), "signature"),
             (&other, token, "aud"),
             (&file, "nonsense", ""),
-            (
-                &file,
-                "tgk_nobody_0123456789012345678901234567890123456789012",
-                "key",
-            ),
+            (&file, "tgk_nobody_0123456789012345678901234567890123456789012", "key"),
         ] {
             let ended = tidegate(&["check", "--config", file, "--token", token]).await;
-            assert_eq!(
-                (ended.code, ended.stdout.as_str()),
-                (Some(77), ""),
-                "{ended:?}"
-            );
-            assert!(
-                ended.stderr.contains(why) && !ended.stderr.trim().is_empty(),
-                "{ended:?}"
-            );
-            assert!(
-                !ended.stderr.contains(token),
-                "it tells the Token: {ended:?}"
-            );
+            assert_eq!((ended.code, ended.stdout.as_str()), (Some(77), ""), "{ended:?}");
+            assert!(ended.stderr.contains(why) && !ended.stderr.trim().is_empty(), "{ended:?}");
+            assert!(!ended.stderr.contains(token), "it tells the Token: {ended:?}");
         }
     });
 }
@@ -310,18 +279,12 @@ fn an_api_key_is_made_and_good() {
         let [key, entry] = *made.stdout.lines().collect::<Vec<_>>() else {
             panic!("not two lines: {made:?}");
         };
-        assert!(
-            key.starts_with("tgk_orders_") && !entry.contains(key),
-            "{made:?}"
-        );
+        assert!(key.starts_with("tgk_orders_") && !entry.contains(key), "{made:?}");
         let folder = tempfile::tempdir().expect("a folder");
         let keys = folder.path().join("keys.yaml");
         fs::write(&keys, format!("{entry}\n")).expect("it is written");
         let settings = Settings {
-            auth: Some(vec![format!(
-                "api_keys_file: {:?}",
-                keys.display().to_string()
-            )]),
+            auth: Some(vec![format!("api_keys_file: {:?}", keys.display().to_string())]),
             ..Settings::default()
         };
         let gateway = Gateway::start(settings).await;
@@ -353,28 +316,15 @@ fn publish_sends_what_it_is_told() {
             (&["--base64", "//4="], "", "data_base64", json!("//4=")),
             (&["--base64", "-"], "//4=\n", "data_base64", json!("//4=")),
             (&["--delete"], "", "deleted", json!(true)),
-            (
-                &["1", "--key", "k-17", "--token", &token],
-                "",
-                "data",
-                json!(1),
-            ),
-            (
-                &["1", "--key", "k-17", "--token", &token],
-                "",
-                "data",
-                json!(1),
-            ),
+            (&["1", "--key", "k-17", "--token", &token], "", "data", json!(1)),
+            (&["1", "--key", "k-17", "--token", &token], "", "data", json!(1)),
         ] {
             let words = [&["publish", "open.a", "--url", &url], words].concat();
             let ended = Program::start(PROGRAM, &words, &[], input).ended().await;
             assert_eq!(ended.code, Some(0), "{words:?}: {ended:?}");
             let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON, into a pipe");
             let message = browser.message().await;
-            assert_eq!(
-                (&message[field], &message["id"]),
-                (&expected, &answer["id"])
-            );
+            assert_eq!((&message[field], &message["id"]), (&expected, &answer["id"]));
             ids.push(answer["id"].clone());
         }
         assert_eq!(ids[7], ids[8], "the same key is the same Publication");
@@ -382,27 +332,15 @@ fn publish_sends_what_it_is_told() {
         let nobody = format!("http://{}", free_address());
         for (words, code, told) in [
             (&["shut.a", "1", "--url", &url][..], 77, "unauthenticated: "),
-            (
-                &["shut.a", "1", "--url", &url, "--token", &token],
-                77,
-                "forbidden: ",
-            ),
-            (
-                &["open.a", "1", "--url", &url, "--token", "bad"],
-                77,
-                "unauthenticated: ",
-            ),
+            (&["shut.a", "1", "--url", &url, "--token", &token], 77, "forbidden: "),
+            (&["open.a", "1", "--url", &url, "--token", "bad"], 77, "unauthenticated: "),
             (&["open.a", "1", "--url", &nobody], 69, "cannot be reached"),
             (&["open.*", "1", "--url", &url], 64, "open.*"),
             (&["open.a", "", "--url", &url], 64, "--delete"),
             (&["open.a", "?", "--base64", "--url", &url], 64, "base64"),
         ] {
             let ended = tidegate(&[&["publish"], words].concat()).await;
-            assert_eq!(
-                (ended.code, ended.stdout.as_str()),
-                (Some(code), ""),
-                "{ended:?}"
-            );
+            assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{ended:?}");
             assert!(ended.stderr.contains(told), "{words:?}: {ended:?}");
         }
         browser.is_quiet().await;
@@ -424,15 +362,7 @@ fn subscribe_survives_a_restart() {
             "auth: {anonymous: {subscribe: [open.>], publish: [open.>]}}\nshards: 1\ndrain: {lame_duck: 0s, window: 0s}\n",
         );
         let (listen, health) = (client.to_string(), management.to_string());
-        let words = [
-            "serve",
-            "--config",
-            &file,
-            "--listen",
-            &listen,
-            "--management",
-            &health,
-        ];
+        let words = ["serve", "--config", &file, "--listen", &listen, "--management", &health];
         let url = format!("http://{client}");
         let mut node = Program::start(PROGRAM, &words, &[], "");
         until_ready(management).await;
@@ -440,10 +370,7 @@ fn subscribe_survives_a_restart() {
         let mut subscriber = Program::start(PROGRAM, &watch, &[], "");
         until_subscribed(management).await;
         printed(&["publish", "open.a", "1", "--url", &url]).await;
-        until("the first line", SOON, || async {
-            subscriber.stdout().ends_with('\n')
-        })
-        .await;
+        until("the first line", SOON, || async { subscriber.stdout().ends_with('\n') }).await;
         assert_eq!(node.stop().await.code, Some(0));
 
         let _node = Program::start(PROGRAM, &words, &[], "");
@@ -453,20 +380,11 @@ fn subscribe_survives_a_restart() {
         let ended = subscriber.ended().await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.stderr.contains("connecting again in"), "{ended:?}");
-        let lines: Vec<Value> = ended
-            .stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("JSON"))
-            .collect();
+        let lines: Vec<Value> =
+            ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(lines.len(), 2, "{ended:?}");
-        assert_eq!(
-            (&lines[0]["topic"], &lines[0]["data"]),
-            (&json!("open.a"), &json!(1))
-        );
-        assert_eq!(
-            (&lines[1]["topic"], &lines[1]["data"]),
-            (&json!("open.b"), &json!({"v": 2}))
-        );
+        assert_eq!((&lines[0]["topic"], &lines[0]["data"]), (&json!("open.a"), &json!(1)));
+        assert_eq!((&lines[1]["topic"], &lines[1]["data"]), (&json!("open.b"), &json!({"v": 2})));
     });
 }
 
@@ -480,25 +398,13 @@ fn subscribe_ends_where_no_try_can_mend() {
         let token = user();
         for (words, code, told) in [
             (&["shut.>", "--url", &url][..], 77, "unauthenticated: "),
-            (
-                &["shut.>", "--url", &url, "--token", &token],
-                77,
-                "forbidden: ",
-            ),
-            (
-                &["open.>", "--url", &url, "--token", "bad"],
-                77,
-                "unauthenticated",
-            ),
+            (&["shut.>", "--url", &url, "--token", &token], 77, "forbidden: "),
+            (&["open.>", "--url", &url, "--token", "bad"], 77, "unauthenticated"),
             (&["open.>", "--url", &nobody], 69, "cannot be reached"),
             (&["*.a", "--url", &url], 64, "*.a"),
         ] {
             let ended = tidegate(&[&["subscribe"], words].concat()).await;
-            assert_eq!(
-                (ended.code, ended.stdout.as_str()),
-                (Some(code), ""),
-                "{ended:?}"
-            );
+            assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{ended:?}");
             assert!(ended.stderr.contains(told), "{words:?}: {ended:?}");
         }
     });
@@ -515,9 +421,7 @@ fn line(shown: &str, word: &str) -> String {
 
 /// Runs a line as it would be typed.
 async fn typed(line: &str) -> String {
-    let ended = Program::start("/bin/sh", &["-c", line], &[], "")
-        .ended()
-        .await;
+    let ended = Program::start("/bin/sh", &["-c", line], &[], "").ended().await;
     assert_eq!(ended.code, Some(0), "{line}: {ended:?}");
     ended.stdout
 }
@@ -531,10 +435,8 @@ async fn dev(words: &[&str], set: &[(&str, &str)]) -> (Program, SocketAddr, Stri
     let listen = address.to_string();
     let words = [&["dev", "--listen", &listen], words].concat();
     let dev = Program::start(&program, &words, set, "");
-    until("dev has printed its lines", 2 * SOON, || async {
-        dev.stdout().contains("in memory")
-    })
-    .await;
+    until("dev has printed its lines", 2 * SOON, || async { dev.stdout().contains("in memory") })
+        .await;
     let shown = dev.stdout();
     (dev, address, shown, folder)
 }
@@ -557,11 +459,7 @@ fn the_lines_that_dev_prints_work() {
         assert_eq!(seen.lines().count(), 3, "{seen}");
         for line in seen.lines() {
             let message: Value = serde_json::from_str(line).expect("JSON");
-            assert!(
-                message["topic"]
-                    .as_str()
-                    .is_some_and(|topic| topic.starts_with("demo."))
-            );
+            assert!(message["topic"].as_str().is_some_and(|topic| topic.starts_with("demo.")));
         }
 
         let browser = line(&shown, "browser");
@@ -579,10 +477,7 @@ fn the_lines_that_dev_prints_work() {
                 break message;
             }
         };
-        assert_eq!(
-            (&message["id"], &message["data"]),
-            (&answer["id"], &json!({"v": 42}))
-        );
+        assert_eq!((&message["id"], &message["data"]), (&answer["id"], &json!({"v": 42})));
 
         let page = typed(&format!("curl -s {}", line(&shown, "page"))).await;
         assert!(page.starts_with("<!doctype html>"), "{page}");
@@ -614,13 +509,7 @@ fn the_lines_of_the_readme_work() {
         let (_dev, demo, _, folder) = dev(&[], &[]).await;
         let folder = folder.path();
         let curl = block("curl -X DELETE").replace("localhost:8080", &demo.to_string());
-        assert_eq!(
-            typed(&curl)
-                .await
-                .matches(r#""topic":"demo.hello""#)
-                .count(),
-            2
-        );
+        assert_eq!(typed(&curl).await.matches(r#""topic":"demo.hello""#).count(), 2);
 
         fs::create_dir_all(folder.join("target/release")).expect("folders");
         std::os::unix::fs::symlink(PROGRAM, folder.join("target/release/tidegate"))
@@ -637,10 +526,7 @@ fn the_lines_of_the_readme_work() {
         };
         let lines = block("tidegate serve").trim_end();
         let (before, serve) = lines.rsplit_once('\n').expect("several lines");
-        assert!(
-            serve.starts_with("target/release/tidegate serve "),
-            "{serve}"
-        );
+        assert!(serve.starts_with("target/release/tidegate serve "), "{serve}");
         let shown = typed(&here(before)).await;
         assert!(shown.contains(r#""subscribe":["news.>"]"#), "{shown}");
         let serve = here(&format!("exec {serve}"));
@@ -660,10 +546,7 @@ fn dev_says_that_its_port_is_taken() {
         let address = taken.local_addr().expect("an address").to_string();
         let ended = tidegate(&["dev", "--listen", &address]).await;
         assert_eq!(ended.code, Some(64), "{ended:?}");
-        assert!(
-            ended.stderr.contains(&address) && ended.stderr.contains("--listen"),
-            "{ended:?}"
-        );
+        assert!(ended.stderr.contains(&address) && ended.stderr.contains("--listen"), "{ended:?}");
     });
 }
 

@@ -24,9 +24,7 @@ use crate::harness::{Browser, Gateway, Process, Proxy, SOON, Settings, pass, run
 const GONE: Duration = Duration::from_secs(34);
 
 fn short() -> Settings {
-    Settings::open()
-        .limit("ping_after: 2s")
-        .limit("pong_timeout: 1s")
+    Settings::open().limit("ping_after: 2s").limit("pong_timeout: 1s")
 }
 
 /// Reads until `time` is over, and answers `ping` Frames if told to: how the Connection ended, or
@@ -119,9 +117,7 @@ fn who_answers_stays_and_who_does_not_is_told() {
 #[test]
 fn a_node_that_stood_still_blames_nobody() {
     run(async {
-        let settings = Settings::open()
-            .limit("ping_after: 1s")
-            .limit("pong_timeout: 1s");
+        let settings = Settings::open().limit("ping_after: 1s").limit("pong_timeout: 1s");
         let gateway = Gateway::start(settings).await;
         let mut listening = JoinSet::new();
         let time = Duration::from_secs(9);
@@ -202,10 +198,7 @@ fn a_goodbye_is_echoed() {
         let base = gateway.descriptors();
         for status in [1000, 1001, 3000] {
             let mut browser = gateway.browser("topic=open.a").await;
-            let close = CloseFrame {
-                code: status.into(),
-                reason: "bye".into(),
-            };
+            let close = CloseFrame { code: status.into(), reason: "bye".into() };
             browser.send_raw(Message::Close(Some(close))).await;
             let closed = browser.closed(SOON).await;
             assert_eq!(closed.status, Some(status));
@@ -244,10 +237,7 @@ fn a_node_that_ends_tells_everybody() {
             let closed = listened.expect("no panic").expect_err("all are told");
             let reason: Value = serde_json::from_str(&closed.reason).expect("JSON");
             assert_eq!(closed.status, Some(1012), "{closed:?}");
-            assert_eq!(
-                (&reason["code"], &reason["retry"]),
-                (&json!("draining"), &json!(true))
-            );
+            assert_eq!((&reason["code"], &reason["retry"]), (&json!("draining"), &json!(true)));
             times.push(reason["ms"].as_u64().expect("a time"));
         }
         times.sort_unstable();
@@ -266,14 +256,8 @@ fn a_taken_port_is_told_by_its_key() {
         let free = free_address().to_string();
         for (arguments, key) in [
             (vec!["serve", "--config", file], "--listen"),
-            (
-                vec!["serve", "--config", file, "--listen", &free],
-                "--management",
-            ),
-            (
-                vec!["dev", "--listen", &gateway.client.to_string()],
-                "--listen",
-            ),
+            (vec!["serve", "--config", file, "--listen", &free], "--management"),
+            (vec!["dev", "--listen", &gateway.client.to_string()], "--listen"),
         ] {
             let mut second = Process::start(arguments);
             assert_eq!(second.ended(SOON).await, Some(64));
@@ -294,10 +278,7 @@ fn dev_cuts_exactly_one() {
         let _dev = Process::start(["dev", "--listen", &address.to_string()]);
         let http = reqwest::Client::new();
         until("it is there", SOON, || async {
-            http.get(format!("http://{address}/dev/info"))
-                .send()
-                .await
-                .is_ok()
+            http.get(format!("http://{address}/dev/info")).send().await.is_ok()
         })
         .await;
         let cut = async |connection: &Value| {
@@ -333,14 +314,10 @@ fn who_is_closed_at_once_hears_the_101_first() {
         let gateway = Gateway::start(Settings::open()).await;
         let mut browser = gateway.browser("token=bad").await;
         let closed = browser.closed(SOON).await;
-        assert_eq!(
-            (closed.status, &*closed.code()),
-            (Some(4401), "unauthenticated")
-        );
-        for (bytes, status) in [
-            (&b"\x81\x01x"[..], 1002),
-            (&frame(0x88, &3000_u16.to_be_bytes()), 3000),
-        ] {
+        assert_eq!((closed.status, &*closed.code()), (Some(4401), "unauthenticated"));
+        for (bytes, status) in
+            [(&b"\x81\x01x"[..], 1002), (&frame(0x88, &3000_u16.to_be_bytes()), 3000)]
+        {
             let mut raw = Raw::connect(gateway.client).await;
             raw.send(&[HANDSHAKE.as_bytes(), bytes].concat()).await;
             let head = raw.head().await;

@@ -42,9 +42,8 @@ fn http_publishes_reach_exact_and_wildcard_subscribers() {
 #[test]
 fn client_publishes_arrive_in_order_and_come_back() {
     run(async {
-        let settings = Settings::open()
-            .limit("commands_per_second: 10000")
-            .limit("commands_burst: 10000");
+        let settings =
+            Settings::open().limit("commands_per_second: 10000").limit("commands_burst: 10000");
         let gateway = Gateway::start(settings).await;
         let mut publisher = gateway.browser("").await;
         let mut reader = gateway.browser("topic=open.**").await;
@@ -52,9 +51,7 @@ fn client_publishes_arrive_in_order_and_come_back() {
         reader.next().await;
         reader.next().await;
         for n in 0..1_000 {
-            publisher
-                .command(json!({"type": "publish", "topic": "open.x", "data": n}))
-                .await;
+            publisher.command(json!({"type": "publish", "topic": "open.x", "data": n})).await;
         }
         let (mut ids, mut own) = (Vec::new(), Vec::new());
         while ids.len() < 1_000 || own.len() < 1_000 {
@@ -98,17 +95,13 @@ fn overlapping_subscriptions_bring_one_copy() {
             seen[at] += 1;
         }
         browser.is_quiet().await;
-        let reply = browser
-            .ask(json!({"type": "unsubscribe", "topic": "open.a"}))
-            .await;
+        let reply = browser.ask(json!({"type": "unsubscribe", "topic": "open.a"})).await;
         assert_eq!(reply["type"], "unsubscribed");
         gateway.publish("open.a", "after").await;
         assert_eq!(browser.message().await["data"], "after");
         browser.is_quiet().await;
         for pattern in ["open.**", "open.*"] {
-            browser
-                .ask(json!({"type": "unsubscribe", "topic": pattern}))
-                .await;
+            browser.ask(json!({"type": "unsubscribe", "topic": pattern})).await;
         }
         gateway.publish("open.a", "nobody").await;
         browser.is_quiet().await;
@@ -130,9 +123,7 @@ fn a_batch_keeps_its_order_and_refuses_item_by_item() {
             {"topic": "open.a", "deleted": true},
             {"topic": "open.a", "data": null, "deleted": true},
         ]});
-        let answer = gateway
-            .request(Method::POST, "/v1/publish")
-            .body(batch.to_string());
+        let answer = gateway.request(Method::POST, "/v1/publish").body(batch.to_string());
         let answer: Value = answer.send().await.unwrap().json().await.unwrap();
         let codes: Vec<&str> = answer["results"]
             .as_array()
@@ -140,29 +131,14 @@ fn a_batch_keeps_its_order_and_refuses_item_by_item() {
             .iter()
             .map(|one| one["code"].as_str().unwrap_or("ok"))
             .collect();
-        assert_eq!(
-            codes,
-            [
-                "ok",
-                "invalid_topic",
-                "ok",
-                "unauthenticated",
-                "ok",
-                "bad_message"
-            ]
-        );
+        assert_eq!(codes, ["ok", "invalid_topic", "ok", "unauthenticated", "ok", "bad_message"]);
         assert_eq!(browser.message().await["data"], 1);
         assert_eq!(browser.message().await["data_base64"], "//4=");
         assert_eq!(browser.message().await["deleted"], true);
         browser.is_quiet().await;
 
         let lines = "{\"topic\":\"open.a\",\"data\":1}\n\n{\"topic\":\"open.b\",\"data\":2}\r\n";
-        let answer = gateway
-            .request(Method::POST, "/v1/publish")
-            .body(lines)
-            .send()
-            .await
-            .unwrap();
+        let answer = gateway.request(Method::POST, "/v1/publish").body(lines).send().await.unwrap();
         assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
         assert_eq!(answer.text().await.unwrap().lines().count(), 2);
         assert_eq!(browser.message().await["topic"], "open.a");
@@ -192,10 +168,7 @@ fn users_tombstones_and_keys() {
                 .unwrap();
             let answer: Value = answer.json().await.unwrap();
             let message = browser.message().await;
-            assert_eq!(
-                (&message["user"], &message["data"]),
-                (&json!("ana"), &json!("up"))
-            );
+            assert_eq!((&message["user"], &message["data"]), (&json!("ana"), &json!("up")));
             assert_eq!(message["id"], answer["id"]);
             ids.push(answer["id"].as_str().unwrap().to_owned());
         }
@@ -203,11 +176,7 @@ fn users_tombstones_and_keys() {
         assert_ne!(ids[0], ids[2]);
         assert_eq!(ids[0].len(), 23);
         gateway.publish("open.a", "").await;
-        gateway
-            .request(Method::DELETE, "/v1/topics/open.a")
-            .send()
-            .await
-            .unwrap();
+        gateway.request(Method::DELETE, "/v1/topics/open.a").send().await.unwrap();
         for _ in 0..2 {
             let message = browser.message().await;
             assert_eq!(message["deleted"], true);

@@ -21,25 +21,16 @@ struct Departure {
 /// Waits to be told, stays all the same, and is closed.
 async fn stays(mut browser: Browser, began: Instant, limit: Duration) -> Departure {
     loop {
-        let frame = browser
-            .next_or_close(limit)
-            .await
-            .expect("it is told first");
+        let frame = browser.next_or_close(limit).await.expect("it is told first");
         if frame["type"] == "going_away" {
             let wait = frame["reconnect_in_ms"].as_u64().expect("a time");
             let slot = began.elapsed() + Duration::from_millis(wait);
             let closed = browser.closed(limit).await;
-            assert_eq!(
-                (closed.status, closed.code().as_str()),
-                (Some(1012), "draining")
-            );
+            assert_eq!((closed.status, closed.code().as_str()), (Some(1012), "draining"));
             let reason: Value = serde_json::from_str(&closed.reason).expect("JSON");
             assert_eq!(reason["retry"], true);
             assert!(reason["ms"].is_u64());
-            return Departure {
-                slot,
-                closed: began.elapsed(),
-            };
+            return Departure { slot, closed: began.elapsed() };
         }
     }
 }
@@ -60,27 +51,18 @@ fn everybody_is_told_and_leaves_evenly() {
                 gateway.signal("TERM");
             } else {
                 let url = format!("http://{}/drain", gateway.management);
-                let answer = reqwest::Client::new()
-                    .post(url)
-                    .send()
-                    .await
-                    .expect("an answer");
+                let answer = reqwest::Client::new().post(url).send().await.expect("an answer");
                 assert_eq!(answer.status(), StatusCode::ACCEPTED);
             }
             until("it is not ready", Duration::from_secs(2), || async {
-                gateway
-                    .health("ready")
-                    .await
-                    .is_some_and(|health| health["ok"] == false)
+                gateway.health("ready").await.is_some_and(|health| health["ok"] == false)
             })
             .await;
             let late = gateway.browser("topic=open.a").await;
             let began = Instant::now();
             let limit = lame_duck + window + Duration::from_secs(8);
-            let mut leaving: Vec<_> = browsers
-                .into_iter()
-                .map(|browser| stays(browser, began, limit))
-                .collect();
+            let mut leaving: Vec<_> =
+                browsers.into_iter().map(|browser| stays(browser, began, limit)).collect();
             leaving.push(stays(late, began, limit));
             let refused = async {
                 until("nobody new comes in", Duration::from_secs(5), || async {
@@ -109,10 +91,7 @@ fn everybody_is_told_and_leaves_evenly() {
             let even = departures.len() / 6;
             for second in 0..8_u64 {
                 let part = Duration::from_secs(second)..Duration::from_secs(second + 1);
-                let slots = slots
-                    .iter()
-                    .filter(|slot| part.contains(&(**slot - first)))
-                    .count();
+                let slots = slots.iter().filter(|slot| part.contains(&(**slot - first))).count();
                 assert!(slots <= 2 * even, "{slots} in second {second}");
             }
             for one in &departures {
@@ -134,17 +113,11 @@ fn a_second_signal_ends_at_once() {
         let mut browser = gateway.browser("topic=open.a").await;
         gateway.signal("TERM");
         until("it is not ready", Duration::from_secs(2), || async {
-            gateway
-                .health("ready")
-                .await
-                .is_some_and(|health| health["ok"] == false)
+            gateway.health("ready").await.is_some_and(|health| health["ok"] == false)
         })
         .await;
         gateway.signal("TERM");
-        assert_eq!(
-            browser.closed(Duration::from_secs(2)).await.status,
-            Some(1001)
-        );
+        assert_eq!(browser.closed(Duration::from_secs(2)).await.status, Some(1001));
         assert_eq!(gateway.ended(Duration::from_secs(2)).await, Some(0));
     });
 }

@@ -69,11 +69,7 @@ fn fragments(text: &str, number: usize) -> Vec<u8> {
     for at in 0..number {
         let last = at + 1 == number;
         let first = if at == 0 { 0x01 } else { 0x00 } | if last { 0x80 } else { 0x00 };
-        let part = if last {
-            bytes.get(at..)
-        } else {
-            bytes.get(at..=at)
-        };
+        let part = if last { bytes.get(at..) } else { bytes.get(at..=at) };
         out.extend(frame(first, part.unwrap_or_default()));
     }
     out
@@ -98,11 +94,7 @@ fn broken_frames() -> Vec<Case> {
         ("2^64 - 1", u64::MAX),
     ] {
         add(name, header(0x81, length, 8), TOO_BIG);
-        add(
-            &format!("a fragment of {name}"),
-            header(0x01, length, 8),
-            TOO_BIG,
-        );
+        add(&format!("a fragment of {name}"), header(0x01, length, 8), TOO_BIG);
         let inside = [frame(0x01, b"{"), header(0x80, length, 8)].concat();
         add(&format!("a continuation of {name}"), inside, TOO_BIG);
     }
@@ -111,16 +103,8 @@ fn broken_frames() -> Vec<Case> {
     // 4,000 and 97 bytes: the header of the second has its length in 7 bits.
     let over = [&over[..over.len() - 4], &[0x80, 0x80 | 97]].concat();
     add("fragments that are too long together", over, TOO_BIG);
-    add(
-        "65 fragments",
-        fragments("{\"type\":\"ping\"}", 65),
-        TOO_BIG,
-    );
-    add(
-        "65 empty fragments",
-        [frame(0x01, b""), frame(0x00, b"").repeat(64)].concat(),
-        TOO_BIG,
-    );
+    add("65 fragments", fragments("{\"type\":\"ping\"}", 65), TOO_BIG);
+    add("65 empty fragments", [frame(0x01, b""), frame(0x00, b"").repeat(64)].concat(), TOO_BIG);
 
     // Binary.
     add("an empty binary message", frame(0x82, b""), KIND);
@@ -130,11 +114,7 @@ fn broken_frames() -> Vec<Case> {
     add("a binary frame of 2^63", header(0x82, 1 << 63, 8), KIND);
 
     // Masks.
-    add(
-        "a Command without mask",
-        [&[0x81, 15], &ping[..]].concat(),
-        BROKEN,
-    );
+    add("a Command without mask", [&[0x81, 15], &ping[..]].concat(), BROKEN);
     add("an empty frame without mask", vec![0x81, 0], BROKEN);
     add("a ping without mask", vec![0x89, 0], BROKEN);
     add("a goodbye without mask", vec![0x88, 2, 3, 0xe8], BROKEN);
@@ -149,37 +129,17 @@ fn broken_frames() -> Vec<Case> {
     let inside = [frame(0x01, b"{"), frame(0xc0, b"}")].concat();
     add("a reserved bit in a continuation", inside, BROKEN);
     for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
-        add(
-            &format!("opcode {opcode}"),
-            frame(0x80 | opcode, b""),
-            BROKEN,
-        );
-        add(
-            &format!("a fragment, opcode {opcode}"),
-            vec![opcode],
-            BROKEN,
-        );
+        add(&format!("opcode {opcode}"), frame(0x80 | opcode, b""), BROKEN);
+        add(&format!("a fragment, opcode {opcode}"), vec![opcode], BROKEN);
     }
 
     // Control frames.
     for (name, opcode) in [("close", 8), ("ping", 9), ("pong", 10)] {
-        add(
-            &format!("a fragment of a {name}"),
-            frame(opcode, b""),
-            BROKEN,
-        );
+        add(&format!("a fragment of a {name}"), frame(opcode, b""), BROKEN);
         let long = frame(0x80 | opcode, &[b'x'; 126]);
         add(&format!("a {name} of 126 bytes"), long, BROKEN);
-        add(
-            &format!("a {name} of 2^63 bytes"),
-            header(0x80 | opcode, 1 << 63, 8),
-            BROKEN,
-        );
-        add(
-            &format!("a {name} with a long length"),
-            header(0x80 | opcode, 1, 2),
-            BROKEN,
-        );
+        add(&format!("a {name} of 2^63 bytes"), header(0x80 | opcode, 1 << 63, 8), BROKEN);
+        add(&format!("a {name} with a long length"), header(0x80 | opcode, 1, 2), BROKEN);
     }
 
     // Order.
@@ -218,41 +178,18 @@ fn broken_texts() -> Vec<Case> {
     add("a character that never ends", cut, UTF8);
 
     add("a goodbye of one byte", frame(0x88, b"\x03"), BROKEN);
-    for status in [
-        0, 1, 999, 1_004, 1_005, 1_006, 1_015, 1_016, 1_100, 2_000, 2_999, 5_000, 65_535,
-    ] {
-        add(
-            &format!("a goodbye with {status}"),
-            close(status, b""),
-            BROKEN,
-        );
+    for status in [0, 1, 999, 1_004, 1_005, 1_006, 1_015, 1_016, 1_100, 2_000, 2_999, 5_000, 65_535]
+    {
+        add(&format!("a goodbye with {status}"), close(status, b""), BROKEN);
     }
-    add(
-        "a goodbye with 1005 and rubbish",
-        close(1_005, b"\xff"),
-        BROKEN,
-    );
+    add("a goodbye with 1005 and rubbish", close(1_005, b"\xff"), BROKEN);
     add("a goodbye in bad UTF-8", close(1_000, b"\xff"), UTF8);
     add("a goodbye that is cut", close(1_001, b"by\xe2\x82"), UTF8);
-    add(
-        "a private goodbye in bad UTF-8",
-        close(4_000, b"\xed\xa0\x80"),
-        UTF8,
-    );
-    add(
-        "an empty goodbye",
-        frame(0x88, b""),
-        End::Closed(1_000, None),
-    );
-    for status in [
-        1_000, 1_001, 1_002, 1_003, 1_007, 1_011, 1_014, 3_000, 3_999, 4_000, 4_999,
-    ] {
+    add("a private goodbye in bad UTF-8", close(4_000, b"\xed\xa0\x80"), UTF8);
+    add("an empty goodbye", frame(0x88, b""), End::Closed(1_000, None));
+    for status in [1_000, 1_001, 1_002, 1_003, 1_007, 1_011, 1_014, 3_000, 3_999, 4_000, 4_999] {
         let end = End::Closed(status, None);
-        add(
-            &format!("a legal goodbye with {status}"),
-            close(status, b"bye"),
-            end,
-        );
+        add(&format!("a legal goodbye with {status}"), close(status, b"bye"), end);
     }
     let end = End::Closed(1_000, None);
     add("a goodbye of 125 bytes", close(1_000, &[b'x'; 123]), end);
@@ -280,34 +217,20 @@ fn floods() -> Vec<Case> {
             "{\"type\":\"ping\",\"type\":\"ping\"}",
         ];
         let texts = texts.iter().cycle().take(number);
-        texts
-            .flat_map(|text| frame(0x81, text.as_bytes()))
-            .collect()
+        texts.flat_map(|text| frame(0x81, text.as_bytes())).collect()
     };
     [
         ("100 pings", ping.repeat(100), End::Alive),
         ("101 pings", ping.repeat(101), FLOOD),
         ("100 pongs", pong.repeat(100), End::Alive),
         ("101 pongs", pong.repeat(101), FLOOD),
-        (
-            "50 pings and 51 pongs",
-            [ping.repeat(50), pong.repeat(51)].concat(),
-            FLOOD,
-        ),
-        (
-            "101 pings in a message",
-            [frame(0x01, b"{"), ping.repeat(101)].concat(),
-            FLOOD,
-        ),
+        ("50 pings and 51 pongs", [ping.repeat(50), pong.repeat(51)].concat(), FLOOD),
+        ("101 pings in a message", [frame(0x01, b"{"), ping.repeat(101)].concat(), FLOOD),
         ("nine bad Commands", bad(9), End::Alive),
         ("ten bad Commands", bad(10), TENTH),
         (
             "ten bad Commands and good ones between",
-            bad(9)
-                .into_iter()
-                .chain(frame(0x81, br#"{"type":"ping"}"#))
-                .chain(bad(1))
-                .collect(),
+            bad(9).into_iter().chain(frame(0x81, br#"{"type":"ping"}"#)).chain(bad(1)).collect(),
             TENTH,
         ),
     ]
@@ -343,26 +266,15 @@ fn odd_frames() -> Vec<Case> {
         ),
         (
             "empty fragments",
-            [
-                frame(0x01, b""),
-                frame(0x00, b""),
-                frame(0x80, ping.as_bytes()),
-            ]
-            .concat(),
+            [frame(0x01, b""), frame(0x00, b""), frame(0x80, ping.as_bytes())].concat(),
         ),
         ("a ping of 125 bytes", frame(0x89, &[b'x'; 125])),
         ("a pong that nobody asked for", frame(0x8a, b"!")),
         ("pings of no UTF-8", frame(0x89, b"\xff\xfe").repeat(3)),
-        (
-            "a length with more bytes than it needs",
-            [header(0x81, 0, 8), vec![0; 4]].concat(),
-        ),
+        ("a length with more bytes than it needs", [header(0x81, 0, 8), vec![0; 4]].concat()),
         ("an empty message", frame(0x81, b"")),
         ("a NUL", frame(0x81, b"\0")),
-        (
-            "white space around a Command",
-            frame(0x81, b" \r\n\t{\"type\":\"ping\"}\n"),
-        ),
+        ("white space around a Command", frame(0x81, b" \r\n\t{\"type\":\"ping\"}\n")),
     ]
     .map(|(name, bytes)| (name.to_owned(), bytes, End::Alive))
     .into()
@@ -383,18 +295,12 @@ async fn next(raw: &mut Raw) -> Option<(u8, Vec<u8>)> {
 
 /// Asserts that a Connection that has sent its frames still answers a Command.
 async fn answers(raw: &mut Raw, about: &str) {
-    raw.send(&frame(0x81, br#"{"type":"ping","id":"last"}"#))
-        .await;
+    raw.send(&frame(0x81, br#"{"type":"ping","id":"last"}"#)).await;
     loop {
         let Some((first, payload)) = soon(about, next(raw)).await else {
             panic!("{about}: it is gone");
         };
-        assert_ne!(
-            first,
-            0x88,
-            "{about}: {}",
-            String::from_utf8_lossy(&payload)
-        );
+        assert_ne!(first, 0x88, "{about}: {}", String::from_utf8_lossy(&payload));
         let text: Value = serde_json::from_slice(&payload).unwrap_or_default();
         if text["id"] == "last" {
             assert_eq!(text["type"], "pong", "{about}");
@@ -498,10 +404,7 @@ fn bad_commands_are_answered_one_by_one() {
                 _ if text["type"] == "connected" => {}
                 _ => {
                     errors += 1;
-                    assert_eq!(
-                        (&text["code"], &text["id"]),
-                        (&json!("bad_message"), &json!(1))
-                    );
+                    assert_eq!((&text["code"], &text["id"]), (&json!("bad_message"), &json!(1)));
                 }
             }
         }
@@ -542,22 +445,16 @@ fn compression_is_never_negotiated() {
             "",
         ] {
             let line = format!("Sec-WebSocket-Extensions: {offer}\r\n\r\n");
-            let handshake = format!(
-                "{}{line}",
-                HANDSHAKE.trim_end_matches("\r\n").to_owned() + "\r\n"
-            );
+            let handshake =
+                format!("{}{line}", HANDSHAKE.trim_end_matches("\r\n").to_owned() + "\r\n");
             let mut raw = Raw::connect(gateway.client).await;
             raw.send(handshake.as_bytes()).await;
             let head = raw.head().await;
             assert!(head.starts_with("HTTP/1.1 101"), "{offer}: {head}");
             let head = head.to_ascii_lowercase();
-            assert!(
-                !head.contains("sec-websocket-extensions"),
-                "{offer}: {head}"
-            );
+            assert!(!head.contains("sec-websocket-extensions"), "{offer}: {head}");
             // An empty deflate block is what a client that believes in it would send.
-            raw.send(&frame(0xc1, &[0xaa, 0x56, 0x4a, 0x05, 0x00]))
-                .await;
+            raw.send(&frame(0xc1, &[0xaa, 0x56, 0x4a, 0x05, 0x00])).await;
             let (status, _) = raw.close(AT_ONCE).await.expect("a close");
             assert_eq!(status, 1_002, "{offer}");
         }
@@ -582,15 +479,9 @@ fn half_a_frame_is_no_life() {
             let ping = soon("a ping", next(&mut raw)).await;
             assert_eq!(ping, Some((0x89, Vec::new())), "{part}");
             let (status, reason) = raw.close(Duration::from_secs(5)).await.expect("a close");
-            assert_eq!(
-                (status, reason.contains("no_pong")),
-                (4_408, true),
-                "{part}: {reason}"
-            );
+            assert_eq!((status, reason.contains("no_pong")), (4_408, true), "{part}: {reason}");
         }
-        gateway
-            .until_count("connections", 0, Duration::from_secs(5))
-            .await;
+        gateway.until_count("connections", 0, Duration::from_secs(5)).await;
     });
 }
 
@@ -610,11 +501,7 @@ fn the_default_limit_is_the_largest_payload_and_4_kib() {
         answers(&mut raw, "68 KiB").await;
         raw.send(&header(0x81, limit as u64 + 1, 8)).await;
         let (status, reason) = raw.close(AT_ONCE).await.expect("a close");
-        assert_eq!(
-            (status, reason.contains("too_big")),
-            (1_009, true),
-            "{reason}"
-        );
+        assert_eq!((status, reason.contains("too_big")), (1_009, true), "{reason}");
         unharmed.after(&gateway).await;
     });
 }

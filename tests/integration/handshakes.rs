@@ -38,9 +38,7 @@ enum Answer {
 use Answer::{Bare, Problem, Refused, Socket, Status};
 
 fn settings() -> Settings {
-    let mut settings = Settings::open()
-        .limit("head_timeout: 1s")
-        .limit("body_timeout: 1s");
+    let mut settings = Settings::open().limit("head_timeout: 1s").limit("body_timeout: 1s");
     settings.anonymous = Grants::all(&["open.>", "honest.>"]);
     settings
 }
@@ -65,9 +63,7 @@ impl Got {
             bytes = raw.rest(ENDS).await;
         } else if let Some(length) = value(&head, "content-length") {
             bytes.resize(length.parse().expect("a length"), 0);
-            soon("a body", raw.stream.read_exact(&mut bytes))
-                .await
-                .expect("a body");
+            soon("a body", raw.stream.read_exact(&mut bytes)).await.expect("a body");
         }
         Self {
             status: status.unwrap_or_default(),
@@ -78,9 +74,7 @@ impl Got {
     }
 
     fn assert(&self, name: &str, answer: Answer) {
-        let Self {
-            status, head, body, ..
-        } = self;
+        let Self { status, head, body, .. } = self;
         let about = format!("{name}: {head}{body}");
         let problem: Value = serde_json::from_str(body).unwrap_or_default();
         match answer {
@@ -116,8 +110,7 @@ impl Got {
 
 /// The value of a header, from a head in lower case.
 fn value<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines()
-        .find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+    head.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
 /// `GET /v1/connect` with these lines.
@@ -145,9 +138,7 @@ fn handshakes() -> Vec<(&'static str, String, Answer)> {
         ("in order", HANDSHAKE.to_owned(), Socket),
         (
             "headers in any case",
-            with(&[])
-                .replace("Upgrade", "uPGRADE")
-                .replace("websocket", "WebSocket"),
+            with(&[]).replace("Upgrade", "uPGRADE").replace("websocket", "WebSocket"),
             Socket,
         ),
         (
@@ -157,16 +148,8 @@ fn handshakes() -> Vec<(&'static str, String, Answer)> {
         ),
         // Versions.
         ("no version", get(&[UPGRADE, CONNECTION, KEY]), bad(426)),
-        (
-            "version 8",
-            get(&[UPGRADE, CONNECTION, "Sec-WebSocket-Version: 8\r\n", KEY]),
-            bad(426),
-        ),
-        (
-            "version 14",
-            get(&[UPGRADE, CONNECTION, "Sec-WebSocket-Version: 14\r\n", KEY]),
-            bad(426),
-        ),
+        ("version 8", get(&[UPGRADE, CONNECTION, "Sec-WebSocket-Version: 8\r\n", KEY]), bad(426)),
+        ("version 14", get(&[UPGRADE, CONNECTION, "Sec-WebSocket-Version: 14\r\n", KEY]), bad(426)),
         (
             "version 013",
             get(&[UPGRADE, CONNECTION, "Sec-WebSocket-Version: 013\r\n", KEY]),
@@ -184,39 +167,20 @@ fn handshakes() -> Vec<(&'static str, String, Answer)> {
         ),
         // Keys.
         ("no key", get(&[UPGRADE, CONNECTION, VERSION]), bad(400)),
-        (
-            "an empty key",
-            get(&[UPGRADE, CONNECTION, VERSION, "Sec-WebSocket-Key:\r\n"]),
-            bad(400),
-        ),
+        ("an empty key", get(&[UPGRADE, CONNECTION, VERSION, "Sec-WebSocket-Key:\r\n"]), bad(400)),
         (
             "a key of 15 bytes",
-            get(&[
-                UPGRADE,
-                CONNECTION,
-                VERSION,
-                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA\r\n",
-            ]),
+            get(&[UPGRADE, CONNECTION, VERSION, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA\r\n"]),
             bad(400),
         ),
         (
             "a key of 17 bytes",
-            get(&[
-                UPGRADE,
-                CONNECTION,
-                VERSION,
-                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA=\r\n",
-            ]),
+            get(&[UPGRADE, CONNECTION, VERSION, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA=\r\n"]),
             bad(400),
         ),
         (
             "a key that is no base64",
-            get(&[
-                UPGRADE,
-                CONNECTION,
-                VERSION,
-                "Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!==\r\n",
-            ]),
+            get(&[UPGRADE, CONNECTION, VERSION, "Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!==\r\n"]),
             bad(400),
         ),
         (
@@ -231,21 +195,13 @@ fn handshakes() -> Vec<(&'static str, String, Answer)> {
         ),
         // Upgrades.
         ("no Connection", get(&[UPGRADE, VERSION, KEY]), bad(400)),
-        (
-            "Connection: close",
-            get(&[UPGRADE, "Connection: close\r\n", VERSION, KEY]),
-            bad(400),
-        ),
+        ("Connection: close", get(&[UPGRADE, "Connection: close\r\n", VERSION, KEY]), bad(400)),
         (
             "Connection: close, upgrade",
             get(&[UPGRADE, "Connection: close, Upgrade\r\n", VERSION, KEY]),
             bad(400),
         ),
-        (
-            "no Upgrade",
-            get(&[CONNECTION, VERSION, KEY]),
-            Problem(426, "bad_message"),
-        ),
+        ("no Upgrade", get(&[CONNECTION, VERSION, KEY]), Problem(426, "bad_message")),
         (
             "Upgrade: websocket, foo",
             get(&["Upgrade: websocket, foo\r\n", CONNECTION, VERSION, KEY]),
@@ -268,54 +224,18 @@ fn handshakes() -> Vec<(&'static str, String, Answer)> {
             Problem(426, "bad_message"),
         ),
         // Methods, versions, places.
-        (
-            "a POST upgrade",
-            upgraded("POST /v1/connect HTTP/1.1"),
-            bad(400),
-        ),
-        (
-            "a PUT upgrade",
-            upgraded("PUT /v1/connect HTTP/1.1"),
-            bad(400),
-        ),
-        (
-            "an OPTIONS upgrade",
-            upgraded("OPTIONS /v1/connect HTTP/1.1"),
-            bad(400),
-        ),
-        (
-            "CONNECT",
-            request("CONNECT gateway:443 HTTP/1.1", &[]),
-            bad(400),
-        ),
-        (
-            "CONNECT to the route",
-            upgraded("CONNECT /v1/connect HTTP/1.1"),
-            bad(400),
-        ),
+        ("a POST upgrade", upgraded("POST /v1/connect HTTP/1.1"), bad(400)),
+        ("a PUT upgrade", upgraded("PUT /v1/connect HTTP/1.1"), bad(400)),
+        ("an OPTIONS upgrade", upgraded("OPTIONS /v1/connect HTTP/1.1"), bad(400)),
+        ("CONNECT", request("CONNECT gateway:443 HTTP/1.1", &[]), bad(400)),
+        ("CONNECT to the route", upgraded("CONNECT /v1/connect HTTP/1.1"), bad(400)),
         ("HTTP/1.0", upgraded("GET /v1/connect HTTP/1.0"), bad(400)),
-        (
-            "another route",
-            upgraded("GET /v1/publish HTTP/1.1"),
-            bad(400),
-        ),
+        ("another route", upgraded("GET /v1/publish HTTP/1.1"), bad(400)),
         ("no route", upgraded("GET /v2/connect HTTP/1.1"), bad(400)),
         ("the root", upgraded("GET / HTTP/1.1"), bad(400)),
-        (
-            "a topic's route",
-            upgraded("GET /v1/topics/open.a/messages HTTP/1.1"),
-            bad(400),
-        ),
-        (
-            "a slash behind",
-            upgraded("GET /v1/connect/ HTTP/1.1"),
-            bad(400),
-        ),
-        (
-            "an absolute form",
-            upgraded("GET http://gateway/v1/connect HTTP/1.1"),
-            Socket,
-        ),
+        ("a topic's route", upgraded("GET /v1/topics/open.a/messages HTTP/1.1"), bad(400)),
+        ("a slash behind", upgraded("GET /v1/connect/ HTTP/1.1"), bad(400)),
+        ("an absolute form", upgraded("GET http://gateway/v1/connect HTTP/1.1"), Socket),
         // Subprotocols.
         (
             "an unknown subprotocol",
@@ -342,17 +262,9 @@ fn handshakes() -> Vec<(&'static str, String, Answer)> {
             with(&["Sec-WebSocket-Protocol: tidegate.v1.json2\r\n"]),
             Refused(400, "subprotocol_required"),
         ),
-        (
-            "no subprotocol in the header",
-            with(&["Sec-WebSocket-Protocol: ,\r\n"]),
-            Socket,
-        ),
+        ("no subprotocol in the header", with(&["Sec-WebSocket-Protocol: ,\r\n"]), Socket),
         // Queries.
-        (
-            "an unknown heartbeat",
-            upgraded("GET /v1/connect?heartbeat=drum HTTP/1.1"),
-            bad(400),
-        ),
+        ("an unknown heartbeat", upgraded("GET /v1/connect?heartbeat=drum HTTP/1.1"), bad(400)),
         ("an empty client", upgraded(empty_client), bad(400)),
         ("a long client", upgraded(&long), bad(400)),
         (
@@ -360,26 +272,14 @@ fn handshakes() -> Vec<(&'static str, String, Answer)> {
             upgraded("GET /v1/connect?from=monday HTTP/1.1"),
             Refused(400, "invalid_from"),
         ),
-        (
-            "129 topics",
-            upgraded(&many),
-            Refused(422, "too_many_subscriptions"),
-        ),
-        (
-            "unknown parameters",
-            upgraded("GET /v1/connect?x=1&y HTTP/1.1"),
-            Socket,
-        ),
+        ("129 topics", upgraded(&many), Refused(422, "too_many_subscriptions")),
+        ("unknown parameters", upgraded("GET /v1/connect?x=1&y HTTP/1.1"), Socket),
         (
             "two Authorizations",
             with(&["Authorization: Bearer a\r\n", "Authorization: Bearer b\r\n"]),
             Refused(401, "unauthenticated"),
         ),
-        (
-            "Basic",
-            with(&["Authorization: Basic YTpi\r\n"]),
-            Refused(401, "unauthenticated"),
-        ),
+        ("Basic", with(&["Authorization: Basic YTpi\r\n"]), Refused(401, "unauthenticated")),
     ]
 }
 
@@ -403,11 +303,7 @@ fn handshakes_are_taken_or_refused_as_documented() {
                 let got = Got::read(&mut raw, matches!(answer, Refused(..))).await;
                 got.assert(name, *answer);
                 if let (426, "no version" | "version 8") = (got.status, *name) {
-                    assert_eq!(
-                        value(&got.head, "sec-websocket-version"),
-                        Some("13"),
-                        "{name}"
-                    );
+                    assert_eq!(value(&got.head, "sec-websocket-version"), Some("13"), "{name}");
                 }
             }
             unharmed.after(&gateway).await;
@@ -442,15 +338,12 @@ fn a_refused_peer_that_stays_is_ended() {
         let mut raws = Vec::new();
         for _ in 0..20 {
             let mut raw = Raw::connect(gateway.client).await;
-            raw.send(get(&[UPGRADE, CONNECTION, VERSION]).as_bytes())
-                .await;
+            raw.send(get(&[UPGRADE, CONNECTION, VERSION]).as_bytes()).await;
             raws.push(raw);
         }
         unharmed.after(&gateway).await;
         for raw in &mut raws {
-            Got::read(raw, true)
-                .await
-                .assert("stays", Refused(400, "bad_message"));
+            Got::read(raw, true).await.assert("stays", Refused(400, "bad_message"));
         }
     });
 }
@@ -468,33 +361,19 @@ fn a_known_subprotocol_is_answered_and_a_token_never() {
             (Some("tidegate.v1.protobuf, tidegate.v1.json"), json),
             (Some("bearer.abc, tidegate.v1.json"), json),
             (Some("tidegate.v1.json, bearer.abc"), json),
-            (
-                Some("tidegate.v1.json\r\nSec-WebSocket-Protocol: bearer.abc"),
-                json,
-            ),
-            (
-                Some("bearer.abc\r\nSec-WebSocket-Protocol: tidegate.v1.json"),
-                json,
-            ),
+            (Some("tidegate.v1.json\r\nSec-WebSocket-Protocol: bearer.abc"), json),
+            (Some("bearer.abc\r\nSec-WebSocket-Protocol: tidegate.v1.json"), json),
             (Some("tidegate.v1.json,tidegate.v1.json"), json),
         ] {
-            let line = offer.map_or(String::new(), |offer| {
-                format!("Sec-WebSocket-Protocol: {offer}\r\n")
-            });
+            let line =
+                offer.map_or(String::new(), |offer| format!("Sec-WebSocket-Protocol: {offer}\r\n"));
             let mut raw = Raw::connect(gateway.client).await;
             raw.send(with(&[&line]).as_bytes()).await;
             let head = raw.head().await.to_ascii_lowercase();
             assert!(head.starts_with("http/1.1 101"), "{offer:?}: {head}");
-            assert_eq!(
-                value(&head, "sec-websocket-protocol"),
-                expected,
-                "{offer:?}: {head}"
-            );
+            assert_eq!(value(&head, "sec-websocket-protocol"), expected, "{offer:?}: {head}");
             assert!(!head.contains("bearer"), "{head}");
-            assert_eq!(
-                value(&head, "sec-websocket-accept"),
-                Some("s3pplmbitxaq9kygzzhzrbk+xoo=")
-            );
+            assert_eq!(value(&head, "sec-websocket-accept"), Some("s3pplmbitxaq9kygzzhzrbk+xoo="));
         }
     });
 }
@@ -507,29 +386,17 @@ fn what_a_user_can_mend_is_refused_behind_the_101() {
         let mut unharmed = Unharmed::before(&gateway).await;
         for (lines, status, code) in [
             ("Authorization: Bearer bad\r\n", 4_401, "unauthenticated"),
-            (
-                "Sec-WebSocket-Protocol: tidegate.v1.json, bearer.bad\r\n",
-                4_401,
-                "unauthenticated",
-            ),
+            ("Sec-WebSocket-Protocol: tidegate.v1.json, bearer.bad\r\n", 4_401, "unauthenticated"),
             ("Origin: https://evil.example\r\n", 4_403, "origin"),
             ("Origin: null\r\n", 4_403, "origin"),
-            (
-                "Origin: http://gateway\r\nOrigin: http://gateway\r\n",
-                4_403,
-                "origin",
-            ),
+            ("Origin: http://gateway\r\nOrigin: http://gateway\r\n", 4_403, "origin"),
         ] {
             let mut raw = Raw::connect(gateway.client).await;
             raw.send(with(&[lines]).as_bytes()).await;
             let head = raw.head().await;
             assert!(head.starts_with("HTTP/1.1 101"), "{lines}: {head}");
             let (got, reason) = raw.close(ENDS).await.expect("a close");
-            assert_eq!(
-                (got, reason.contains(code)),
-                (status, true),
-                "{lines}: {reason}"
-            );
+            assert_eq!((got, reason.contains(code)), (status, true), "{lines}: {reason}");
         }
         unharmed.after(&gateway).await;
     });
@@ -559,27 +426,18 @@ fn requests() -> Vec<(&'static str, Vec<u8>, Answer)> {
         ),
         (
             "Content-Length and chunks",
-            with_length(
-                &["Content-Length: 6\r\n", "Transfer-Encoding: chunked\r\n"],
-                "0\r\n\r\n1",
-            ),
+            with_length(&["Content-Length: 6\r\n", "Transfer-Encoding: chunked\r\n"], "0\r\n\r\n1"),
             Bare(400),
         ),
         (
             "chunks and Content-Length",
-            with_length(
-                &["Transfer-Encoding: chunked\r\n", "Content-Length: 6\r\n"],
-                "0\r\n\r\n1",
-            ),
+            with_length(&["Transfer-Encoding: chunked\r\n", "Content-Length: 6\r\n"], "0\r\n\r\n1"),
             Bare(400),
         ),
         (
             "chunked twice",
             with_length(
-                &[
-                    "Transfer-Encoding: chunked\r\n",
-                    "Transfer-Encoding: chunked\r\n",
-                ],
+                &["Transfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\n"],
                 "0\r\n\r\n",
             ),
             Bare(400),
@@ -594,63 +452,23 @@ fn requests() -> Vec<(&'static str, Vec<u8>, Answer)> {
             with_length(&["Transfer-Encoding: xchunked\r\n"], "0\r\n\r\n"),
             Bare(400),
         ),
-        (
-            "a space before the colon",
-            with_length(&["Content-Length : 1\r\n"], "1"),
-            Bare(400),
-        ),
-        (
-            "a signed Content-Length",
-            with_length(&["Content-Length: +1\r\n"], "1"),
-            Bare(400),
-        ),
-        (
-            "a negative Content-Length",
-            with_length(&["Content-Length: -1\r\n"], "1"),
-            Bare(400),
-        ),
+        ("a space before the colon", with_length(&["Content-Length : 1\r\n"], "1"), Bare(400)),
+        ("a signed Content-Length", with_length(&["Content-Length: +1\r\n"], "1"), Bare(400)),
+        ("a negative Content-Length", with_length(&["Content-Length: -1\r\n"], "1"), Bare(400)),
         (
             "a Content-Length of 2^64",
             with_length(&["Content-Length: 18446744073709551616\r\n"], "1"),
             Bare(400),
         ),
-        (
-            "a Content-Length in words",
-            with_length(&["Content-Length: one\r\n"], "1"),
-            Bare(400),
-        ),
-        (
-            "two Hosts",
-            with_length(&["Host: other\r\n", "Content-Length: 1\r\n"], "1"),
-            Bare(400),
-        ),
-        (
-            "no Host",
-            b"GET /v1/connect HTTP/1.1\r\n\r\n".into(),
-            Bare(400),
-        ),
+        ("a Content-Length in words", with_length(&["Content-Length: one\r\n"], "1"), Bare(400)),
+        ("two Hosts", with_length(&["Host: other\r\n", "Content-Length: 1\r\n"], "1"), Bare(400)),
+        ("no Host", b"GET /v1/connect HTTP/1.1\r\n\r\n".into(), Bare(400)),
         ("HTTP/0.9", b"GET /v1/connect\r\n\r\n".into(), Bare(400)),
-        (
-            "HTTP/2.0",
-            b"GET /v1/connect HTTP/2.0\r\nHost: g\r\n\r\n".into(),
-            Bare(400),
-        ),
-        (
-            "the preface of HTTP/2",
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(),
-            Bare(400),
-        ),
-        (
-            "HTTP/9.9",
-            b"GET /v1/connect HTTP/9.9\r\nHost: g\r\n\r\n".into(),
-            Bare(400),
-        ),
+        ("HTTP/2.0", b"GET /v1/connect HTTP/2.0\r\nHost: g\r\n\r\n".into(), Bare(400)),
+        ("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), Bare(400)),
+        ("HTTP/9.9", b"GET /v1/connect HTTP/9.9\r\nHost: g\r\n\r\n".into(), Bare(400)),
         ("no HTTP", b"hello\r\n\r\n".into(), Bare(400)),
-        (
-            "TLS",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".into(),
-            Bare(400),
-        ),
+        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".into(), Bare(400)),
         ("NULs", vec![0; 100], Bare(400)),
         (
             "a NUL in a header",
@@ -677,11 +495,7 @@ fn requests() -> Vec<(&'static str, Vec<u8>, Answer)> {
             request("GE<T /v1/connect HTTP/1.1", &[]).into_bytes(),
             Bare(400),
         ),
-        (
-            "a space in the URL",
-            request("GET /v1/con nect HTTP/1.1", &[]).into_bytes(),
-            Bare(400),
-        ),
+        ("a space in the URL", request("GET /v1/con nect HTTP/1.1", &[]).into_bytes(), Bare(400)),
         (
             "a raw > in the URL",
             request("DELETE /v1/topics/open.> HTTP/1.1", &[]).into_bytes(),
@@ -697,24 +511,12 @@ fn requests() -> Vec<(&'static str, Vec<u8>, Answer)> {
             request("GET /v1/connect HTTP/1.1", &[&long_header]).into_bytes(),
             Bare(431),
         ),
-        (
-            "half a head",
-            b"GET /v1/connect HTTP/1.1\r\nHost: g\r\nUpg".into(),
-            Bare(408),
-        ),
+        ("half a head", b"GET /v1/connect HTTP/1.1\r\nHost: g\r\nUpg".into(), Bare(408)),
         ("half a line", b"GE".into(), Bare(408)),
         ("a URL of 70,000 bytes", url(70_000).into_bytes(), Bare(400)),
-        (
-            "a URL of 60,000 bytes",
-            url(60_000).into_bytes(),
-            Status(414),
-        ),
+        ("a URL of 60,000 bytes", url(60_000).into_bytes(), Status(414)),
         ("a URL over 8 KiB", url(8_192).into_bytes(), Status(414)),
-        (
-            "a long Token in a handshake",
-            upgrade_query.into_bytes(),
-            Bare(414),
-        ),
+        ("a long Token in a handshake", upgrade_query.into_bytes(), Bare(414)),
         (
             "half a body",
             with_length(&["Content-Length: 10\r\n"], "12345"),
@@ -732,10 +534,7 @@ fn requests() -> Vec<(&'static str, Vec<u8>, Answer)> {
         ),
         (
             "a chunk of 2^64 bytes",
-            with_length(
-                &["Transfer-Encoding: chunked\r\n"],
-                "10000000000000000\r\n1",
-            ),
+            with_length(&["Transfer-Encoding: chunked\r\n"], "10000000000000000\r\n1"),
             Problem(400, "bad_message"),
         ),
         (
@@ -753,11 +552,7 @@ fn requests() -> Vec<(&'static str, Vec<u8>, Answer)> {
             request("PUT http://other/v1/publish HTTP/1.1", &[]).into_bytes(),
             Problem(405, "not_found"),
         ),
-        (
-            "an asterisk",
-            request("OPTIONS * HTTP/1.1", &[]).into_bytes(),
-            Problem(404, "not_found"),
-        ),
+        ("an asterisk", request("OPTIONS * HTTP/1.1", &[]).into_bytes(), Problem(404, "not_found")),
         (
             "dots",
             request("GET /v1/../v1/publish HTTP/1.1", &[]).into_bytes(),
@@ -788,9 +583,7 @@ fn broken_requests_are_refused_as_documented() {
         for (name, bytes, answer) in cases {
             let mut raw = Raw::connect(gateway.client).await;
             raw.send(&bytes).await;
-            Got::read(&mut raw, matches!(answer, Bare(_)))
-                .await
-                .assert(name, answer);
+            Got::read(&mut raw, matches!(answer, Bare(_))).await.assert(name, answer);
         }
         unharmed.after(&gateway).await;
     });
@@ -806,17 +599,13 @@ fn slow_heads_end_in_time_and_disturb_nobody() {
         let mut raws = Vec::new();
         for at in 0..200 {
             let mut raw = Raw::connect(gateway.client).await;
-            raw.send(HANDSHAKE.get(..at % 60).unwrap_or_default().as_bytes())
-                .await;
+            raw.send(HANDSHAKE.get(..at % 60).unwrap_or_default().as_bytes()).await;
             raws.push(raw);
         }
         for (at, raw) in raws.iter_mut().enumerate() {
             let rest = String::from_utf8(raw.rest(SOON).await).expect("text");
             // Who has sent nothing has asked nothing.
-            assert!(
-                rest.starts_with("HTTP/1.1 408") || at % 60 == 0,
-                "{at}: {rest}"
-            );
+            assert!(rest.starts_with("HTTP/1.1 408") || at % 60 == 0, "{at}: {rest}");
         }
         unharmed.after(&gateway).await;
     });
@@ -828,18 +617,10 @@ fn a_handshake_may_follow_other_requests() {
     run(async {
         let gateway = Gateway::start(settings()).await;
         let mut unharmed = Unharmed::before(&gateway).await;
-        let publish = request(
-            "POST /v1/topics/open.a/messages HTTP/1.1",
-            &["Content-Length: 1\r\n"],
-        ) + "1";
+        let publish =
+            request("POST /v1/topics/open.a/messages HTTP/1.1", &["Content-Length: 1\r\n"]) + "1";
         let close = frame(0x88, &1_000_u16.to_be_bytes());
-        let all = [
-            publish.as_bytes(),
-            publish.as_bytes(),
-            HANDSHAKE.as_bytes(),
-            &close,
-        ]
-        .concat();
+        let all = [publish.as_bytes(), publish.as_bytes(), HANDSHAKE.as_bytes(), &close].concat();
         let mut raw = Raw::connect(gateway.client).await;
         raw.send(&all).await;
         for _ in 0..2 {
@@ -866,22 +647,10 @@ fn what_is_left_half_done_ends() {
         for (first, status, later) in [
             (get.clone(), 404, "GET /v1/conn"),
             (get.clone(), 404, "\r\n"),
-            (
-                get.clone(),
-                404,
-                "POST /v1/publish HTTP/1.1\r\nHost: g\r\nX: ",
-            ),
+            (get.clone(), 404, "POST /v1/publish HTTP/1.1\r\nHost: g\r\nX: "),
             (request("POST /nope HTTP/1.1", &[chunks]), 404, ""),
-            (
-                request("POST /nope HTTP/1.1", &[chunks, "Connection: close\r\n"]),
-                404,
-                "",
-            ),
-            (
-                request("PUT /v1/publish HTTP/1.1", &[chunks]) + "a\r\n12345",
-                405,
-                "678",
-            ),
+            (request("POST /nope HTTP/1.1", &[chunks, "Connection: close\r\n"]), 404, ""),
+            (request("PUT /v1/publish HTTP/1.1", &[chunks]) + "a\r\n12345", 405, "678"),
             (with(&[chunks]), 426, "5\r\n1"),
             (post.clone() + "a\r\n12345", 408, ""),
             (post + "100000\r\n" + &"x".repeat(70_000), 413, "x"),

@@ -14,10 +14,7 @@ async fn refused(gateway: &Gateway, query: &str) -> (u16, String) {
             assert!(answer.headers().contains_key("retry-after"));
             let body = answer.body().clone().unwrap_or_default();
             let problem: serde_json::Value = serde_json::from_slice(&body).expect("a problem");
-            (
-                answer.status().as_u16(),
-                problem["code"].as_str().expect("a code").to_owned(),
-            )
+            (answer.status().as_u16(), problem["code"].as_str().expect("a code").to_owned())
         }
         Err(fault) => panic!("{fault}"),
         Ok(_) => panic!("it was let in"),
@@ -36,9 +33,7 @@ fn connections_of_the_node() {
         }
         assert_eq!(refused(&gateway, "").await, (503, "overloaded".to_owned()));
         drop(browsers.pop());
-        gateway
-            .until_count("connections", 4, Duration::from_secs(5))
-            .await;
+        gateway.until_count("connections", 4, Duration::from_secs(5)).await;
         let mut again = gateway.browser("topic=open.a").await;
         assert_eq!(again.next().await["type"], "connected");
     });
@@ -72,10 +67,7 @@ fn connections_of_one_user() {
         assert_eq!(second.next().await["type"], "connected");
         let mut third = gateway.browser(&query("ana")).await;
         let closed = third.closed(Duration::from_secs(5)).await;
-        assert_eq!(
-            (closed.status, closed.code().as_str()),
-            (Some(4429), "connection_limit")
-        );
+        assert_eq!((closed.status, closed.code().as_str()), (Some(4429), "connection_limit"));
         assert!(closed.reason.contains("\"ms\":"));
         for query in [query("bob"), "topic=open.a".to_owned()] {
             let mut other = gateway.browser(&query).await;
@@ -86,9 +78,7 @@ fn connections_of_one_user() {
         let reply = first.ask(json!({"type": "token", "token": token})).await;
         assert_eq!(reply["type"], "token");
         drop(second);
-        gateway
-            .until_count("connections", 1, Duration::from_secs(5))
-            .await;
+        gateway.until_count("connections", 1, Duration::from_secs(5)).await;
         let mut again = gateway.browser(&query("ana")).await;
         assert_eq!(again.next().await["type"], "connected");
     });
@@ -98,9 +88,8 @@ fn connections_of_one_user() {
 #[test]
 fn new_connections_a_second() {
     run(async {
-        let settings = Settings::open()
-            .limit("handshakes_per_second: 1")
-            .limit("handshakes_burst: 3");
+        let settings =
+            Settings::open().limit("handshakes_per_second: 1").limit("handshakes_burst: 3");
         let gateway = Gateway::start(settings).await;
         let mut browsers = Vec::new();
         for _ in 0..3 {
@@ -119,13 +108,8 @@ fn distinct_patterns_of_the_node() {
         for topic in ["open.a", "open.b", "open.*"] {
             browser.subscribe(topic).await;
         }
-        let reply = browser
-            .ask(json!({"type": "subscribe", "topic": "open.c"}))
-            .await;
-        assert_eq!(
-            (&reply["code"], &reply["retryable"]),
-            (&json!("overloaded"), &json!(true))
-        );
+        let reply = browser.ask(json!({"type": "subscribe", "topic": "open.c"})).await;
+        assert_eq!((&reply["code"], &reply["retryable"]), (&json!("overloaded"), &json!(true)));
         let mut other = gateway.browser("").await;
         other.subscribe("open.a").await;
     });

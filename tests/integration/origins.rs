@@ -98,11 +98,7 @@ impl Answer {
             known.push_str(value);
         }
         let status = status.unwrap_or_else(|| panic!("no status in {head:?}"));
-        Self {
-            status,
-            headers,
-            body,
-        }
+        Self { status, headers, body }
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -112,11 +108,8 @@ impl Answer {
     /// The names in a header that is a list.
     fn list(&self, name: &str) -> Vec<&str> {
         let text = self.header(name).unwrap_or_default();
-        let mut names: Vec<_> = text
-            .split(',')
-            .map(str::trim)
-            .filter(|one| !one.is_empty())
-            .collect();
+        let mut names: Vec<_> =
+            text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
         names.sort_unstable();
         names
     }
@@ -213,18 +206,13 @@ fn an_origin_is_on_the_list_or_refused_everywhere() {
         spy.next().await;
         spy.next().await;
         let line = |origin: &str| vec![format!("Origin: {origin}")];
-        let mut cases: Vec<_> = ORIGINS
-            .iter()
-            .map(|(origin, admitted)| (line(origin), *admitted))
-            .collect();
+        let mut cases: Vec<_> =
+            ORIGINS.iter().map(|(origin, admitted)| (line(origin), *admitted)).collect();
         let twice =
             |one: &str, other: &str| vec![format!("Origin: {one}"), format!("origin: {other}")];
         cases.push((twice("https://app.example.com", "https://evil.net"), false));
         cases.push((twice("https://evil.net", "https://app.example.com"), false));
-        cases.push((
-            twice("https://app.example.com", "https://app.example.com"),
-            false,
-        ));
+        cases.push((twice("https://app.example.com", "https://app.example.com"), false));
         for (at, (origin, admitted)) in cases.iter().enumerate() {
             let what = origin.join(" and ");
             let shown = admitted.then(|| origin[0].split_once(':').unwrap().1.trim());
@@ -235,13 +223,7 @@ fn an_origin_is_on_the_list_or_refused_everywhere() {
             let path = "POST /v1/topics/open.x/messages";
             let posted = ask(gateway.client, path, origin, &at.to_string()).await;
             posted.is_readable_by(shown);
-            let allowed = ask(
-                gateway.client,
-                "OPTIONS /v1/publish",
-                &preflight(origin),
-                "",
-            )
-            .await;
+            let allowed = ask(gateway.client, "OPTIONS /v1/publish", &preflight(origin), "").await;
             allowed.is_readable_by(shown);
             if *admitted {
                 assert_eq!((posted.status, allowed.status), (200, 204), "{what}");
@@ -269,12 +251,9 @@ fn a_preflight_lists_methods_and_headers() {
     run(async {
         let gateway = start(LISTED).await;
         let origin = ["Origin: https://app.example.com".to_owned()];
-        for path in [
-            "/v1/connect",
-            "/v1/publish",
-            "/v1/topics/open.x/messages",
-            "/v1/topics/open.x",
-        ] {
+        for path in
+            ["/v1/connect", "/v1/publish", "/v1/topics/open.x/messages", "/v1/topics/open.x"]
+        {
             let line = format!("OPTIONS {path}");
             let answer = ask(gateway.client, &line, &preflight(&origin), "").await;
             assert_eq!(answer.status, 204);
@@ -312,34 +291,10 @@ fn a_page_can_read_its_errors() {
         let long = format!("POST /v1/publish?{}", "x".repeat(9_000));
         let large = "x".repeat(70_000);
         let cases = [
-            (
-                "POST /v1/topics/open.x/messages",
-                Some(&bearer),
-                "x",
-                401,
-                "unauthenticated",
-            ),
-            (
-                "POST /v1/topics/secret.x/messages",
-                None,
-                "x",
-                401,
-                "unauthenticated",
-            ),
-            (
-                "POST /v1/topics/open.*/messages",
-                None,
-                "x",
-                400,
-                "invalid_topic",
-            ),
-            (
-                "POST /v1/topics/open.x/messages",
-                None,
-                &large,
-                413,
-                "too_big",
-            ),
+            ("POST /v1/topics/open.x/messages", Some(&bearer), "x", 401, "unauthenticated"),
+            ("POST /v1/topics/secret.x/messages", None, "x", 401, "unauthenticated"),
+            ("POST /v1/topics/open.*/messages", None, "x", 400, "invalid_topic"),
+            ("POST /v1/topics/open.x/messages", None, &large, 413, "too_big"),
             ("POST /v1/publish", None, "{", 400, "bad_message"),
             ("POST /v1/publish", None, "", 400, "bad_message"),
             ("PUT /v1/publish", None, "x", 405, "not_found"),
@@ -360,15 +315,9 @@ fn a_page_can_read_its_errors() {
             ("https://app.example.com", Some("https://app.example.com")),
             ("https://evil.net", None),
         ] {
-            let headers = [
-                format!("Origin: {origin}"),
-                "Sec-WebSocket-Protocol: chat".to_owned(),
-            ];
+            let headers = [format!("Origin: {origin}"), "Sec-WebSocket-Protocol: chat".to_owned()];
             let answer = shake(gateway.client, HOST, &headers, false).await;
-            assert_eq!(
-                (answer.status, &*answer.code()),
-                (400, "subprotocol_required")
-            );
+            assert_eq!((answer.status, &*answer.code()), (400, "subprotocol_required"));
             answer.is_readable_by(shown);
         }
     });
@@ -401,19 +350,11 @@ fn no_spelling_of_a_path_gets_around_the_list() {
             "http://evil.net/%761/publish",
         ] {
             let answer = ask(gateway.client, &format!("POST {path}"), &origin, item).await;
-            assert!(
-                [403, 404].contains(&answer.status),
-                "{path}: {}",
-                answer.status
-            );
+            assert!([403, 404].contains(&answer.status), "{path}: {}", answer.status);
             assert_eq!(answer.header("access-control-allow-origin"), None, "{path}");
         }
         for path in ["/%761/topics/open.x/messages", "/v%31/topics/open.x"] {
-            let method = if path.ends_with('s') {
-                "POST"
-            } else {
-                "DELETE"
-            };
+            let method = if path.ends_with('s') { "POST" } else { "DELETE" };
             let answer = ask(gateway.client, &format!("{method} {path}"), &origin, item).await;
             assert_eq!(answer.status, 403, "{path}");
         }

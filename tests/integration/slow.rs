@@ -10,17 +10,14 @@ use crate::harness::raw::{Raw, frame};
 use crate::harness::{Gateway, SOON, Settings, run};
 
 fn fast() -> Settings {
-    Settings::open()
-        .limit("commands_per_second: 100000")
-        .limit("commands_burst: 100000")
+    Settings::open().limit("commands_per_second: 100000").limit("commands_burst: 100000")
 }
 
 /// Publishes numbers in one batch, each in a payload of about this size.
 async fn burst(gateway: &Gateway, numbers: std::ops::Range<usize>, bytes: usize) {
     let filler = "x".repeat(bytes);
-    let messages: Vec<Value> = numbers
-        .map(|n| json!({"topic": "open.hot", "data": {"n": n, "filler": filler}}))
-        .collect();
+    let messages: Vec<Value> =
+        numbers.map(|n| json!({"topic": "open.hot", "data": {"n": n, "filler": filler}})).collect();
     let answer = gateway
         .request(Method::POST, "/v1/publish")
         .body(json!({ "messages": messages }).to_string())
@@ -44,10 +41,7 @@ fn who_never_reads_is_closed_and_holds_up_nobody() {
     run(async {
         let gateway = Gateway::start(fast()).await;
         let base = gateway.descriptors();
-        let mut healthy = Raw::connect(gateway.client)
-            .await
-            .subscribe("open.hot")
-            .await;
+        let mut healthy = Raw::connect(gateway.client).await.subscribe("open.hot").await;
         let mut mute = Raw::small(gateway.client).subscribe("open.hot").await;
         let publishing = async {
             for part in 0..100 {
@@ -128,9 +122,7 @@ fn who_takes_nothing_for_write_timeout_is_closed() {
             burst(&gateway, 0..messages, 1_024).await;
             assert_eq!(gateway.count("slow_consumers").await, closed, "it fits");
             let limit = Duration::from_secs(4);
-            gateway
-                .until_count("slow_consumers", closed + 1, limit)
-                .await;
+            gateway.until_count("slow_consumers", closed + 1, limit).await;
             gateway.until_empty(base, SOON).await;
             drop(mute);
         }

@@ -56,12 +56,7 @@ pub(crate) fn signed(
 /// A Token under a secret, with this claims text.
 pub(crate) fn hs(algorithm: Algorithm, secret: &[u8], claims: &str) -> String {
     let key = EncodingKey::from_secret(secret);
-    signed(
-        algorithm,
-        &key,
-        &format!(r#"{{"alg":"{algorithm:?}"}}"#),
-        claims,
-    )
+    signed(algorithm, &key, &format!(r#"{{"alg":"{algorithm:?}"}}"#), claims)
 }
 
 /// A Token of the tests' own issuer that ends at this second.
@@ -95,10 +90,7 @@ impl Pair {
     ) -> Self {
         let private = read(pem("PRIVATE KEY", private).as_bytes()).unwrap();
         let public_pem = pem("PUBLIC KEY", public);
-        Self {
-            private,
-            public_pem,
-        }
+        Self { private, public_pem }
     }
 
     fn ec(algorithm: &'static EcdsaSigningAlgorithm) -> Self {
@@ -168,10 +160,7 @@ async fn of_all_families(folder: &Path) -> (Gateway, Pairs) {
         let fields = format!("algorithm: {algorithm}");
         entry(algorithm, &fields, pair.public_pem.as_bytes());
     }
-    let settings = Settings {
-        auth: Some(auth),
-        ..Settings::default()
-    };
+    let settings = Settings { auth: Some(auth), ..Settings::default() };
     (Gateway::start(settings).await, pairs)
 }
 
@@ -393,10 +382,7 @@ fn verdict(first: Result<Value, Closed>) -> String {
         Err(closed) => {
             let code = closed.code();
             assert_eq!(closed.status, Some(4401), "{closed:?}");
-            assert_eq!(
-                closed.reason,
-                format!(r#"{{"code":"{code}","retry":false}}"#)
-            );
+            assert_eq!(closed.reason, format!(r#"{{"code":"{code}","retry":false}}"#));
             code
         }
     }
@@ -409,9 +395,7 @@ async fn over_query(gateway: &Gateway, token: &str) -> String {
 
 async fn over_command(gateway: &Gateway, token: &str) -> String {
     let mut browser = gateway.browser("").await;
-    browser
-        .command(json!({"type": "connect", "token": token}))
-        .await;
+    browser.command(json!({"type": "connect", "token": token})).await;
     verdict(browser.next_or_close(SOON).await)
 }
 
@@ -478,20 +462,13 @@ fn tokens_have_a_largest_size() {
         for (token, statuses) in [(&over, &["414"][..]), (&huge, &["400", "414"][..])] {
             let mut raw = Raw::connect(gateway.client).await;
             let line = format!("GET /v1/connect?token={token} HTTP/1.1");
-            raw.send(
-                HANDSHAKE
-                    .replace("GET /v1/connect HTTP/1.1", &line)
-                    .as_bytes(),
-            )
-            .await;
+            raw.send(HANDSHAKE.replace("GET /v1/connect HTTP/1.1", &line).as_bytes()).await;
             let head = raw.head().await;
             let status = head.split(' ').nth(1).unwrap();
             assert!(statuses.contains(&status), "{head}");
         }
         let mut browser = gateway.browser("").await;
-        browser
-            .command(json!({"type": "connect", "token": huge}))
-            .await;
+        browser.command(json!({"type": "connect", "token": huge})).await;
         let closed = browser.closed(SOON).await;
         assert_eq!((closed.status, &*closed.code()), (Some(1009), "too_big"));
     });
@@ -502,11 +479,9 @@ fn tokens_have_a_largest_size() {
 #[test]
 fn authorization_is_bearer_and_nothing_else() {
     run(async {
-        let gateway = Gateway::start(Settings {
-            anonymous: Grants::all(&["t.>"]),
-            ..Settings::default()
-        })
-        .await;
+        let gateway =
+            Gateway::start(Settings { anonymous: Grants::all(&["t.>"]), ..Settings::default() })
+                .await;
         let token = plain(&good(""));
         for (header, expect) in [
             (format!("Bearer {token}"), OK),
@@ -537,9 +512,7 @@ fn authorization_is_bearer_and_nothing_else() {
 /// A browser's socket that offers these subprotocols.
 async fn offering(gateway: &Gateway, query: &str, protocols: &str) -> Browser {
     let headers = [("Sec-WebSocket-Protocol", protocols)];
-    Browser::dial(gateway.client, query, &headers)
-        .await
-        .expect("a socket")
+    Browser::dial(gateway.client, query, &headers).await.expect("a socket")
 }
 
 /// The four ways to hand in a Token, and which counts if several are used: seen by the `user` of what
@@ -570,18 +543,14 @@ fn the_first_token_found_counts() {
             let mut headers = Vec::new();
             headers.extend(authorization.as_deref().map(|one| ("Authorization", one)));
             headers.extend(protocols.map(|one| ("Sec-WebSocket-Protocol", one)));
-            let mut browser = Browser::dial(gateway.client, query, &headers)
-                .await
-                .unwrap();
+            let mut browser = Browser::dial(gateway.client, query, &headers).await.unwrap();
             let answered = browser.handshake.headers().get("sec-websocket-protocol");
             assert_eq!(
                 answered.map(|one| one.to_str().unwrap()),
                 protocols.map(|_| "tidegate.v1.json")
             );
             if *user == "c" {
-                let reply = browser
-                    .ask(json!({"type": "connect", "token": command}))
-                    .await;
+                let reply = browser.ask(json!({"type": "connect", "token": command})).await;
                 assert_eq!(reply["type"], "connected");
             } else {
                 let connected = browser.next().await;
@@ -590,10 +559,7 @@ fn the_first_token_found_counts() {
             }
             browser.publish("open.x", json!(user)).await;
             let message = reader.message().await;
-            assert_eq!(
-                (&message["user"], &message["data"]),
-                (&json!(user), &json!(user))
-            );
+            assert_eq!((&message["user"], &message["data"]), (&json!(user), &json!(user)));
         }
         let bad_first = [
             (Some(bearer("bad")), Some(&*protocols), query(&q)),
@@ -606,9 +572,7 @@ fn the_first_token_found_counts() {
             let mut headers = Vec::new();
             headers.extend(authorization.as_deref().map(|one| ("Authorization", one)));
             headers.extend(protocols.map(|one| ("Sec-WebSocket-Protocol", one)));
-            let mut browser = Browser::dial(gateway.client, query, &headers)
-                .await
-                .unwrap();
+            let mut browser = Browser::dial(gateway.client, query, &headers).await.unwrap();
             assert_eq!(verdict(browser.next_or_close(SOON).await), BAD);
         }
         let headers = [("Sec-WebSocket-Protocol", &*format!("bearer.{protocol}"))];
@@ -638,45 +602,15 @@ fn connected_comes_first_and_once() {
         let firsts = [
             // The query, the first Command, whether `connected` answers it, and what follows it.
             (format!("token={token}"), None, false, vec![]),
-            (
-                format!("token={token}&topic=open.a"),
-                None,
-                false,
-                vec!["subscribed"],
-            ),
-            (
-                "topic=open.a&topic=open.b".to_owned(),
-                None,
-                false,
-                vec!["subscribed"; 2],
-            ),
-            (
-                "topic=open.a&topic=no.such".to_owned(),
-                None,
-                false,
-                vec!["error", "subscribed"],
-            ),
+            (format!("token={token}&topic=open.a"), None, false, vec!["subscribed"]),
+            ("topic=open.a&topic=open.b".to_owned(), None, false, vec!["subscribed"; 2]),
+            ("topic=open.a&topic=no.such".to_owned(), None, false, vec!["error", "subscribed"]),
             (String::new(), Some(&connect), true, vec![]),
             (String::new(), Some(&renewed), true, vec![]),
             (String::new(), Some(&subscribe), false, vec!["subscribed"]),
-            (
-                String::new(),
-                Some(&json!({"type": "ping"})),
-                false,
-                vec!["pong"],
-            ),
-            (
-                String::new(),
-                Some(&json!({"type": "history"})),
-                false,
-                vec!["error"],
-            ),
-            (
-                String::new(),
-                Some(&json!({"type": "token", "token": "x"})),
-                false,
-                vec!["error"],
-            ),
+            (String::new(), Some(&json!({"type": "ping"})), false, vec!["pong"]),
+            (String::new(), Some(&json!({"type": "history"})), false, vec!["error"]),
+            (String::new(), Some(&json!({"type": "token", "token": "x"})), false, vec!["error"]),
         ];
         for (query, first, answers, then) in &firsts {
             let mut browser = gateway.browser(query).await;
@@ -696,9 +630,7 @@ fn connected_comes_first_and_once() {
             }
             seen.sort();
             assert_eq!(&seen, then, "{query} {first:?}");
-            let again = browser
-                .ask(json!({"type": "connect", "token": token}))
-                .await;
+            let again = browser.ask(json!({"type": "connect", "token": token})).await;
             assert_eq!(again["code"], "bad_message");
             browser.is_quiet().await;
         }
@@ -716,12 +648,7 @@ fn connected_comes_first_and_once() {
 fn connected_comes_before_the_error_of_a_first_command() {
     run(async {
         let gateway = Gateway::start(Settings::open()).await;
-        for first in [
-            "no JSON",
-            "[]",
-            r#"{"type":"shout"}"#,
-            r#"{"type":"connect","token":7}"#,
-        ] {
+        for first in ["no JSON", "[]", r#"{"type":"shout"}"#, r#"{"type":"connect","token":7}"#] {
             let mut browser = gateway.browser("").await;
             browser.send_raw(Message::text(first)).await;
             assert_eq!(browser.next().await["type"], "connected", "{first}");
@@ -755,12 +682,7 @@ fn without_a_token_nobody_comes_in() {
             (Method::POST, "/v1/publish"),
             (Method::DELETE, "/v1/topics/t.x"),
         ] {
-            let answer = gateway
-                .request(method, path)
-                .body("{}")
-                .send()
-                .await
-                .unwrap();
+            let answer = gateway.request(method, path).body("{}").send().await.unwrap();
             assert_eq!(answer.status(), 401, "{path}");
             let body: Value = answer.json().await.unwrap();
             assert_eq!(body["code"], BAD, "{path}");
@@ -775,22 +697,12 @@ fn who_does_not_connect_in_time_is_sent_away() {
     run(async {
         let settings = Settings::default().limit("auth_timeout: 1s");
         let gateway = Gateway::start(settings).await;
-        let mut connected = gateway
-            .browser(&format!("token={}", plain(&good(""))))
-            .await;
+        let mut connected = gateway.browser(&format!("token={}", plain(&good("")))).await;
         assert_eq!(connected.next().await["type"], "connected");
-        let mut silent = [
-            gateway.browser("").await,
-            gateway.browser("topic=t.x").await,
-        ];
+        let mut silent = [gateway.browser("").await, gateway.browser("topic=t.x").await];
         for browser in &mut silent {
-            browser
-                .send_raw(Message::Ping("a sign of life".into()))
-                .await;
-            let closed = browser
-                .next_or_close(Duration::from_secs(6))
-                .await
-                .unwrap_err();
+            browser.send_raw(Message::Ping("a sign of life".into())).await;
+            let closed = browser.next_or_close(Duration::from_secs(6)).await.unwrap_err();
             assert_eq!(closed.status, Some(4408));
             assert_eq!(closed.reason, r#"{"code":"auth_timeout","retry":false}"#);
         }
@@ -808,10 +720,7 @@ fn a_connection_ends_with_its_token_unless_renewed() {
         let short = until_second("ana", end, &["t.>"]);
         let mut left = gateway.browser(&format!("token={short}")).await;
         let mut renewed = gateway.browser(&format!("token={short}")).await;
-        assert_eq!(
-            left.next().await["expires_at"],
-            renewed.next().await["expires_at"]
-        );
+        assert_eq!(left.next().await["expires_at"], renewed.next().await["expires_at"]);
         let longer = until_second("ana", now() + 3_600, &["t.>"]);
         let reply = renewed.ask(json!({"type": "token", "token": longer})).await;
         assert_eq!(reply["type"], "token");
@@ -821,20 +730,14 @@ fn a_connection_ends_with_its_token_unless_renewed() {
         let at = wall_clock().0;
         assert_eq!(closed.status, Some(4401));
         assert_eq!(closed.reason, r#"{"code":"token_expired","retry":false}"#);
-        assert!(
-            (end * 1_000..=end * 1_000 + END_MS).contains(&at),
-            "{at}, not {end}"
-        );
+        assert!((end * 1_000..=end * 1_000 + END_MS).contains(&at), "{at}, not {end}");
         renewed.publish("t.x", json!("renewed")).await;
 
         let late = until_second("ana", now() - 10, &["t.>"]);
         assert_eq!(over_http(&gateway, &format!("Bearer {late}")).await, OK);
         let mut browser = gateway.browser(&format!("token={late}")).await;
         assert_eq!(browser.next().await["type"], "connected");
-        assert_eq!(
-            browser.closed(Duration::from_millis(END_MS)).await.code(),
-            LATE
-        );
+        assert_eq!(browser.closed(Duration::from_millis(END_MS)).await.code(), LATE);
     });
 }
 
@@ -876,18 +779,12 @@ fn a_refused_renewal_changes_nothing() {
             (format!("tgk_ana_{}", "A".repeat(43)), BAD),
         ] {
             let reply = browser.ask(json!({"type": "token", "token": new})).await;
-            assert_eq!(
-                (&reply["type"], &reply["code"]),
-                (&json!("error"), &json!(code))
-            );
+            assert_eq!((&reply["type"], &reply["code"]), (&json!("error"), &json!(code)));
             assert_eq!(reply["retryable"], false);
             browser.publish("t.x", json!(code)).await;
             assert_eq!(browser.message().await["data"], json!(code));
         }
-        for bad in [
-            json!({"type": "token"}),
-            json!({"type": "token", "token": null}),
-        ] {
+        for bad in [json!({"type": "token"}), json!({"type": "token", "token": null})] {
             assert_eq!(browser.ask(bad).await["code"], "bad_message");
         }
         // Who came without a Token has no subject that a new one could have.
@@ -896,9 +793,7 @@ fn a_refused_renewal_changes_nothing() {
         stranger.next().await;
         let reply = stranger.ask(json!({"type": "token", "token": token})).await;
         assert_eq!(reply["code"], "forbidden");
-        let reply = stranger
-            .ask(json!({"type": "subscribe", "topic": "t.x"}))
-            .await;
+        let reply = stranger.ask(json!({"type": "subscribe", "topic": "t.x"})).await;
         assert_eq!(reply["code"], BAD);
     });
 }
@@ -960,10 +855,7 @@ fn a_renewal_with_fewer_grants_ends_what_it_does_not_cover() {
 fn a_refusal_names_verb_and_pattern() {
     run(async {
         let gateway = Gateway::start(Settings::open()).await;
-        let token = Gateway::token(
-            "ana",
-            &Grants::all(&["user.{sub}.>", "team-{sub}", "chat.*"]),
-        );
+        let token = Gateway::token("ana", &Grants::all(&["user.{sub}.>", "team-{sub}", "chat.*"]));
         let mut ana = gateway.browser(&format!("token={token}")).await;
         let mut stranger = gateway.browser("topic=open.x").await;
         ana.next().await;
@@ -986,11 +878,7 @@ fn a_refusal_names_verb_and_pattern() {
             let shown = foreign.replace("**", ">");
             let ask = json!({"type": "subscribe", "topic": foreign});
             for (browser, code, words) in [
-                (
-                    &mut ana,
-                    "forbidden",
-                    format!("no Grant to subscribe covers {shown}"),
-                ),
+                (&mut ana, "forbidden", format!("no Grant to subscribe covers {shown}")),
                 (
                     &mut stranger,
                     BAD,
@@ -1001,10 +889,7 @@ fn a_refusal_names_verb_and_pattern() {
                 if foreign == "*.x" {
                     assert_eq!(reply["code"], "invalid_topic");
                 } else if foreign != "open.x" || code == "forbidden" {
-                    assert_eq!(
-                        (&reply["code"], &reply["message"]),
-                        (&json!(code), &json!(words))
-                    );
+                    assert_eq!((&reply["code"], &reply["message"]), (&json!(code), &json!(words)));
                     assert_eq!(reply["topic"], foreign);
                 }
             }
@@ -1093,10 +978,7 @@ fn key_files_are_read_again() {
             assert_eq!(over_query(&gateway, &token).await, "connected");
             assert_eq!(over_query(&gateway, &kept).await, "connected");
             let old = if key == ONE { ONE_NEXT } else { ONE };
-            assert_eq!(
-                over_http(&gateway, &format!("Bearer {}", of(old))).await,
-                BAD
-            );
+            assert_eq!(over_http(&gateway, &format!("Bearer {}", of(old))).await, BAD);
         }
         early.publish("t.x", json!("still here")).await;
     });

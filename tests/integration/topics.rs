@@ -32,11 +32,7 @@ fn long(bytes: usize) -> String {
     while text.len() < bytes {
         let segment = (bytes - text.len() - 1).min(60);
         // Never leave room for a dot alone.
-        let segment = if bytes - text.len() - 1 - segment == 1 {
-            segment - 1
-        } else {
-            segment
-        };
+        let segment = if bytes - text.len() - 1 - segment == 1 { segment - 1 } else { segment };
         text = format!("{text}.{}", "x".repeat(segment));
     }
     text
@@ -271,10 +267,7 @@ async fn raw(gateway: &Gateway, method: &str, path: &str, body: &str) -> (u16, V
     let rest = soon("an answer", raw.rest(crate::harness::SOON)).await;
     let text = String::from_utf8(rest).expect("text");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-    let status = head
-        .get(9..12)
-        .and_then(|text| text.parse().ok())
-        .expect("a status");
+    let status = head.get(9..12).and_then(|text| text.parse().ok()).expect("a status");
     (status, serde_json::from_str(body).unwrap_or_default())
 }
 
@@ -287,16 +280,10 @@ async fn published(gateway: &Gateway, publisher: &mut Browser, text: &str) -> [S
     let (status, deleted) = raw(gateway, "DELETE", &path, "").await;
     assert!(matches!(status, 200 | 400), "{text:?}: {status}");
     let batch = json!({"messages": [{"topic": text, "data": 3}]}).to_string();
-    let batch = gateway
-        .request(Method::POST, "/v1/publish")
-        .body(batch)
-        .send()
-        .await;
+    let batch = gateway.request(Method::POST, "/v1/publish").body(batch).send().await;
     let batch: Value = batch.expect("an answer").json().await.expect("JSON");
     assert_eq!(batch["results"][0]["topic"], text);
-    let reply = publisher
-        .ask(json!({"type": "publish", "topic": text, "data": 4}))
-        .await;
+    let reply = publisher.ask(json!({"type": "publish", "topic": text, "data": 4})).await;
     for answer in [&posted, &deleted, &reply] {
         if word(answer) == "ok" {
             assert_eq!(answer["topic"], text, "{answer}");
@@ -320,21 +307,14 @@ fn legal_topics_arrive_under_their_name() {
             let codes = published(&gateway, &mut publisher, &topic).await;
             assert_eq!(codes, ["ok"; 4], "{topic}");
             let is_wild = topic.starts_with("open.");
-            for browser in [&mut exact, &mut wild]
-                .into_iter()
-                .take(1 + usize::from(is_wild))
-            {
+            for browser in [&mut exact, &mut wild].into_iter().take(1 + usize::from(is_wild)) {
                 for payload in [json!(1), Value::Null, json!(3), json!(4)] {
                     let message = browser.message().await;
                     assert_eq!(message["topic"], topic);
                     assert_eq!(message["data"], payload);
                     assert_eq!(
                         message["deleted"],
-                        if payload.is_null() {
-                            json!(true)
-                        } else {
-                            Value::Null
-                        }
+                        if payload.is_null() { json!(true) } else { Value::Null }
                     );
                 }
             }
@@ -363,27 +343,16 @@ fn illegal_topics_are_refused_by_every_way() {
             assert_eq!(codes, ["invalid_topic"; 4], "{topic:?}");
         }
         // No segment at all is no route.
-        assert_eq!(
-            raw(&gateway, "POST", "/v1/topics//messages", "1").await.0,
-            404
-        );
+        assert_eq!(raw(&gateway, "POST", "/v1/topics//messages", "1").await.0, 404);
         assert_eq!(raw(&gateway, "DELETE", "/v1/topics/", "").await.0, 404);
-        let reply = publisher
-            .ask(json!({"type": "publish", "topic": "", "data": 1}))
-            .await;
+        let reply = publisher.ask(json!({"type": "publish", "topic": "", "data": 1})).await;
         assert_eq!(reply["code"], "invalid_topic");
         // Longer than any other way can carry it.
-        let (status, problem) = raw(
-            &gateway,
-            "DELETE",
-            &format!("/v1/topics/{}", long(60_000)),
-            "",
-        )
-        .await;
+        let (status, problem) =
+            raw(&gateway, "DELETE", &format!("/v1/topics/{}", long(60_000)), "").await;
         assert_eq!((status, &problem["code"]), (400, &json!("invalid_topic")));
-        let reply = publisher
-            .ask(json!({"type": "publish", "topic": long(60_000), "data": 1}))
-            .await;
+        let reply =
+            publisher.ask(json!({"type": "publish", "topic": long(60_000), "data": 1})).await;
         assert_eq!(reply["code"], "invalid_topic");
         spy.is_quiet().await;
         drop((publisher, spy));
@@ -416,11 +385,7 @@ fn urls_are_decoded_once() {
             ] {
                 let (status, answer) =
                     raw(&gateway, method, &format!("/v1/topics/{written}{tail}"), "").await;
-                assert_eq!(
-                    (status, &answer["topic"]),
-                    (200, &json!(topic)),
-                    "{written}"
-                );
+                assert_eq!((status, &answer["topic"]), (200, &json!(topic)), "{written}");
                 assert_eq!(reader.message().await["topic"], topic, "{written}");
             }
         }
@@ -476,11 +441,7 @@ fn urls_are_decoded_once() {
         ] {
             let path = format!("/v1/topics/{written}/messages");
             let (got, problem) = raw(&gateway, "POST", &path, "1").await;
-            assert_eq!(
-                (got, problem["code"].as_str()),
-                (status, code),
-                "{written}: {problem}"
-            );
+            assert_eq!((got, problem["code"].as_str()), (status, code), "{written}: {problem}");
         }
         reader.is_quiet().await;
         drop(reader);
@@ -589,21 +550,12 @@ fn patterns_are_taken_in_both_spellings_or_refused() {
                 }
             }
             let gone = one.ask(json!({"type": "unsubscribe", "topic": text})).await;
-            let expected = if canonical.is_some() {
-                "unsubscribed"
-            } else {
-                "error"
-            };
+            let expected = if canonical.is_some() { "unsubscribed" } else { "error" };
             assert_eq!(gone["type"], expected, "{text:?}: {gone}");
         }
         // The same all at once: each entry refuses itself alone.
-        let topics: Vec<Value> = cases
-            .iter()
-            .map(|(text, _)| json!({"topic": text}))
-            .collect();
-        let id = one
-            .command(json!({"type": "subscribe", "topics": topics}))
-            .await;
+        let topics: Vec<Value> = cases.iter().map(|(text, _)| json!({"topic": text})).collect();
+        let id = one.command(json!({"type": "subscribe", "topics": topics})).await;
         let mut refused = 0;
         let mut taken = 0;
         for _ in &cases {
@@ -616,10 +568,7 @@ fn patterns_are_taken_in_both_spellings_or_refused() {
                 Some(_) => panic!("{reply}"),
             }
         }
-        let legal = cases
-            .iter()
-            .filter(|(_, canonical)| canonical.is_some())
-            .count();
+        let legal = cases.iter().filter(|(_, canonical)| canonical.is_some()).count();
         assert_eq!((taken, refused), (legal, cases.len() - legal));
         drop(one);
         unharmed.after(&gateway).await;
@@ -679,19 +628,10 @@ fn escapes_are_read_before_the_check() {
         ] {
             let text = format!("{{\"type\":\"publish\",\"data\":1,\"topic\":\"{topic}\"}}");
             browser.send_raw(Message::text(text)).await;
-            let frames = [
-                browser.next().await,
-                if legal {
-                    browser.next().await
-                } else {
-                    Value::Null
-                },
-            ];
+            let frames =
+                [browser.next().await, if legal { browser.next().await } else { Value::Null }];
             if legal {
-                assert!(
-                    frames.iter().all(|frame| frame["topic"] == "open.a"),
-                    "{frames:?}"
-                );
+                assert!(frames.iter().all(|frame| frame["topic"] == "open.a"), "{frames:?}");
             } else {
                 assert_eq!(frames[0]["code"], "invalid_topic", "{frames:?}");
             }

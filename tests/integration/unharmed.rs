@@ -24,11 +24,7 @@ impl Unharmed {
         let mut browser = gateway.browser("").await;
         browser.subscribe(TOPIC).await;
         gateway.until_count("connections", 1, LIMIT).await;
-        Self {
-            browser,
-            descriptors: gateway.descriptors(),
-            told: 0,
-        }
+        Self { browser, descriptors: gateway.descriptors(), told: 0 }
     }
 
     /// Asserts that the honest browser is served, that the node holds what it held before, and that
@@ -45,10 +41,7 @@ impl Unharmed {
             gateway.until_count(name, 1, LIMIT).await;
         }
         let what = format!("at most {} descriptors are open", self.descriptors);
-        until(&what, LIMIT, || async {
-            gateway.descriptors() <= self.descriptors
-        })
-        .await;
+        until(&what, LIMIT, || async { gateway.descriptors() <= self.descriptors }).await;
         let log = gateway.log();
         assert!(!log.contains("panicked"), "{log}");
     }

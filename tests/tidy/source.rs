@@ -79,16 +79,8 @@ impl Source {
         let tokens: TokenStream = text.parse().map_err(lexical)?;
         let tree: syn::File = syn::parse2(tokens.clone()).map_err(syntactic)?;
         let stem = path.trim_start_matches("src/").trim_end_matches(".rs");
-        let module = stem
-            .trim_end_matches("/mod")
-            .split('/')
-            .map(Into::into)
-            .collect();
-        let mut source = Self {
-            path: path.into(),
-            module,
-            ..Self::default()
-        };
+        let module = stem.trim_end_matches("/mod").split('/').map(Into::into).collect();
+        let mut source = Self { path: path.into(), module, ..Self::default() };
         let mut code = vec![];
         flatten(tokens, '{', &mut code);
         source.walk(&code);
@@ -100,11 +92,7 @@ impl Source {
     fn walk(&mut self, code: &[Word]) {
         let word = |at: usize| code.get(at).map_or("", |(word, _)| word.as_str());
         let test = self.module.iter().any(|name| name == "tests");
-        let start = Scope {
-            module: self.module.clone(),
-            test,
-            ..Scope::default()
-        };
+        let start = Scope { module: self.module.clone(), test, ..Scope::default() };
         let (mut next, mut around, mut at) = (start.clone(), vec![start], 0);
         while let Some((first, line)) = code.get(at) {
             at += 1;
@@ -120,8 +108,7 @@ impl Source {
                 }
                 ("mod", name) => {
                     next.module.push(name.into());
-                    self.aliases
-                        .insert(name.into(), vec!["self".into(), name.into()]);
+                    self.aliases.insert(name.into(), vec!["self".into(), name.into()]);
                 }
                 ("struct" | "enum" | "trait" | "union", name) if is_word(name) => {
                     self.types.push((name.into(), *line));
@@ -182,22 +169,13 @@ impl Source {
         if imported {
             let renamed = word(at) == "as";
             at += if renamed { 2 } else { 0 };
-            let own = path
-                .iter()
-                .rfind(|word| *word != "self")
-                .map_or("", String::as_str);
+            let own = path.iter().rfind(|word| *word != "self").map_or("", String::as_str);
             let alias = if renamed { word(at - 1) } else { own };
             self.aliases.insert(alias.to_owned(), path.clone());
         }
         if !path.is_empty() {
             let (line, called, scope) = (code[start].1, word(at) == "(", scope.clone());
-            self.names.push(Name {
-                path,
-                line,
-                imported,
-                called,
-                scope,
-            });
+            self.names.push(Name { path, line, imported, called, scope });
         }
         at
     }
@@ -213,29 +191,20 @@ impl Source {
 
 impl<'tree> Visit<'tree> for Source {
     fn visit_item_mod(&mut self, item: &'tree syn::ItemMod) {
-        if !item
-            .attrs
-            .iter()
-            .any(|attribute| attribute.path().is_ident("cfg"))
-        {
+        if !item.attrs.iter().any(|attribute| attribute.path().is_ident("cfg")) {
             visit::visit_item_mod(self, item);
         }
     }
 
     fn visit_item_type(&mut self, item: &'tree syn::ItemType) {
-        self.types
-            .push((item.ident.to_string(), item.ident.span().start().line));
+        self.types.push((item.ident.to_string(), item.ident.span().start().line));
     }
 
     fn visit_item_enum(&mut self, item: &'tree syn::ItemEnum) {
         let by_serde = serde(&item.attrs).contains("rename_all");
         let word = |variant: &syn::Variant| wire_name(&variant.attrs, &variant.ident);
         let of = item.ident.to_string();
-        self.variants.extend(
-            item.variants
-                .iter()
-                .map(|it| (of.clone(), by_serde, word(it))),
-        );
+        self.variants.extend(item.variants.iter().map(|it| (of.clone(), by_serde, word(it))));
     }
 
     fn visit_item_struct(&mut self, item: &'tree syn::ItemStruct) {
@@ -247,26 +216,20 @@ impl<'tree> Visit<'tree> for Source {
             let hidden =
                 words(&serde(&field.attrs)).any(|word| word == "skip" || word == "flatten");
             let key = field.ident.iter().filter(|_| public && !hidden);
-            self.settings
-                .extend(key.map(|ident| wire_name(&field.attrs, ident)));
+            self.settings.extend(key.map(|ident| wire_name(&field.attrs, ident)));
         }
     }
 }
 
 /// The first line of a file that is neither documents nor a `mod` line.
 fn foreign_to_a_map(tree: &syn::File, code: &[Word]) -> Option<usize> {
-    let rule = tree
-        .attrs
-        .iter()
-        .find(|attribute| !attribute.path().is_ident("doc"));
+    let rule = tree.attrs.iter().find(|attribute| !attribute.path().is_ident("doc"));
     if let Some(rule) = rule {
         return Some(rule.pound_token.span.start().line);
     }
     let is_mod = |item: &syn::Item| matches!(item, syn::Item::Mod(item) if item.content.is_none());
     let ends_as_mod = |item: &&[Word]| item.iter().rev().nth(1).is_some_and(|word| word.0 == "mod");
-    let item = code
-        .split(|(word, _)| word == ";")
-        .find(|item| !ends_as_mod(item))?;
+    let item = code.split(|(word, _)| word == ";").find(|item| !ends_as_mod(item))?;
     (!tree.items.iter().all(is_mod)).then_some(item.last()?.1)
 }
 
@@ -279,11 +242,7 @@ fn flatten(tokens: TokenStream, within: char, code: &mut Vec<Word>) {
             TokenTree::Group(group) => {
                 let braced = group.delimiter() == Delimiter::Brace;
                 let (open, close) = if braced { ('{', '}') } else { ('(', ')') };
-                let within = if within == '#' || last == "#" {
-                    '#'
-                } else {
-                    open
-                };
+                let within = if within == '#' || last == "#" { '#' } else { open };
                 code.push((open.into(), line));
                 flatten(group.stream(), within, code);
                 code.push((close.into(), group.span_close().end().line));
@@ -306,10 +265,7 @@ fn flatten(tokens: TokenStream, within: char, code: &mut Vec<Word>) {
 }
 
 fn follow(around: &[Scope]) -> Scope {
-    Scope {
-        opens: false,
-        ..around.last().cloned().unwrap_or_default()
-    }
+    Scope { opens: false, ..around.last().cloned().unwrap_or_default() }
 }
 
 fn is_word(text: &str) -> bool {
@@ -318,9 +274,7 @@ fn is_word(text: &str) -> bool {
 
 /// Whether an item derives this trait.
 fn derives(attributes: &[syn::Attribute], name: &str) -> bool {
-    let derived = attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("derive"));
+    let derived = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
     derived
         .filter_map(|attribute| attribute.meta.require_list().ok())
         .any(|list| words(&list.tokens.to_string()).any(|word| word == name))
@@ -328,9 +282,7 @@ fn derives(attributes: &[syn::Attribute], name: &str) -> bool {
 
 /// What all the `#[serde(…)]` of an item say.
 fn serde(attributes: &[syn::Attribute]) -> String {
-    let ours = attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("serde"));
+    let ours = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
     let lists = ours.filter_map(|attribute| attribute.meta.require_list().ok());
     lists.map(|list| format!("{},", list.tokens)).collect()
 }
@@ -343,14 +295,8 @@ fn wire_name(attributes: &[syn::Attribute], ident: &syn::Ident) -> Word {
         name.extend(sign.to_lowercase());
     }
     let serde = serde(attributes);
-    let renamed = serde
-        .split("rename = \"")
-        .nth(1)
-        .and_then(|rest| rest.split('"').next());
-    (
-        renamed.map_or(name, str::to_owned),
-        ident.span().start().line,
-    )
+    let renamed = serde.split("rename = \"").nth(1).and_then(|rest| rest.split('"').next());
+    (renamed.map_or(name, str::to_owned), ident.span().start().line)
 }
 
 /// The words of any text.

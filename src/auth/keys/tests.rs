@@ -10,15 +10,11 @@ use super::*;
 const CLOCK: Timestamp = Timestamp(NOW * 1_000);
 
 fn open(issuers: Vec<IssuerConfig>) -> Result<Auth, Vec<Fault>> {
-    Auth::open(&Config {
-        issuers,
-        ..Config::default()
-    })
+    Auth::open(&Config { issuers, ..Config::default() })
 }
 
 fn lets_in(auth: &Auth, secret: &[u8]) -> bool {
-    auth.verify(&Token::new(hs256(secret, &good(""))), CLOCK)
-        .is_ok()
+    auth.verify(&Token::new(hs256(secret, &good(""))), CLOCK).is_ok()
 }
 
 /// As Kubernetes and careful editors do it.
@@ -30,9 +26,7 @@ fn replace(path: &Path, content: &[u8]) {
 
 fn told(auth: &Auth) -> Vec<String> {
     let told = auth.reload();
-    told.iter()
-        .map(|one| one.as_ref().map_or_else(ToString::to_string, Clone::clone))
-        .collect()
+    told.iter().map(|one| one.as_ref().map_or_else(ToString::to_string, Clone::clone)).collect()
 }
 
 #[test]
@@ -57,28 +51,12 @@ fn each_key_file_that_cannot_be_used_is_refused_in_words() {
         (Algorithm::HS256, b"", short_secret(0)),
         (Algorithm::HS256, &SECRET[..31], short_secret(31)),
         (Algorithm::HS512, &SECRET[..31], short_secret(31)),
-        (
-            Algorithm::HS256,
-            b"thirty-one letters and a newlin\n",
-            short_secret(31),
-        ),
-        (
-            Algorithm::HS256,
-            rsa.as_bytes(),
-            "holds PEM, but HS256 takes secret bytes".into(),
-        ),
+        (Algorithm::HS256, b"thirty-one letters and a newlin\n", short_secret(31)),
+        (Algorithm::HS256, rsa.as_bytes(), "holds PEM, but HS256 takes secret bytes".into()),
         (Algorithm::RS256, SECRET, no_pem("RS256")),
         (Algorithm::RS256, b"\xff\xfe", no_pem("RS256")),
-        (
-            Algorithm::RS256,
-            P256.public_pem.as_bytes(),
-            family("RS256"),
-        ),
-        (
-            Algorithm::RS256,
-            RSA.private_pem.as_bytes(),
-            private.clone(),
-        ),
+        (Algorithm::RS256, P256.public_pem.as_bytes(), family("RS256")),
+        (Algorithm::RS256, RSA.private_pem.as_bytes(), private.clone()),
         (Algorithm::RS256, short.as_bytes(), unfit("RS256")),
         (Algorithm::PS512, short.as_bytes(), unfit("PS512")),
         (Algorithm::ES256, P384.public_pem.as_bytes(), unfit("ES256")),
@@ -123,12 +101,7 @@ fn all_faults_of_a_configuration_are_told_at_once() {
     is_folder.key_file = folder.path().to_owned();
     let origins = vec!["https://ok.example".to_owned(), "*".to_owned()];
     let issuers = vec![bad, gone, is_folder];
-    let config = Config {
-        issuers,
-        api_keys_file,
-        origins,
-        ..Config::default()
-    };
+    let config = Config { issuers, api_keys_file, origins, ..Config::default() };
     let faults = Auth::open(&config).unwrap_err();
     let mut paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
     paths.sort_unstable();
@@ -158,12 +131,7 @@ fn a_text_secret_is_the_same_with_and_without_its_line_end() {
     let random = [&[0x80; 31][..], b"\n"].concat();
     let config = issuer(folder.path(), "random", Algorithm::HS256, &random);
     assert_eq!(config.secret().unwrap().expose_secret(), random);
-    let config = issuer(
-        folder.path(),
-        "pem",
-        Algorithm::ES256,
-        P256.public_pem.as_bytes(),
-    );
+    let config = issuer(folder.path(), "pem", Algorithm::ES256, P256.public_pem.as_bytes());
     assert!(config.secret().is_err());
 }
 
@@ -205,11 +173,7 @@ fn a_faulty_file_keeps_the_old_keys() {
     assert!(lets_in(&auth, SECRET));
 
     fs::write(&path, vec![b'x'; 65 * 1_024]).unwrap();
-    assert!(
-        told(&auth)
-            .iter()
-            .all(|one| one.contains("more than 65536 bytes"))
-    );
+    assert!(told(&auth).iter().all(|one| one.contains("more than 65536 bytes")));
     assert_eq!(told(&auth), Vec::<String>::new());
 
     fs::write(&path, OTHER).unwrap();
@@ -263,10 +227,7 @@ fn verifications_go_on_while_keys_are_replaced() {
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| (0..500).all(|_| lets_in(&auth, SECRET)));
         for round in 0..20 {
-            replace(
-                &path,
-                format!("canary-secret-number-{round:020}").as_bytes(),
-            );
+            replace(&path, format!("canary-secret-number-{round:020}").as_bytes());
             assert_eq!(told(&auth), [path.display().to_string()]);
         }
         assert!(reader.join().unwrap());

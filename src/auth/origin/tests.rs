@@ -98,11 +98,7 @@ fn an_origin_equals_an_entry_or_is_refused() {
     ];
     assert!(cases.len() >= 40);
     for (origin, verdict) in cases {
-        assert_eq!(
-            origins.admits(Some(origin), Some("app.example.com")),
-            verdict,
-            "{origin:?}"
-        );
+        assert_eq!(origins.admits(Some(origin), Some("app.example.com")), verdict, "{origin:?}");
     }
     assert!(origins.admits(None, None));
 }
@@ -138,11 +134,7 @@ fn without_a_list_the_origin_is_that_of_the_host() {
         ("http://localhost:8080", Some("127.0.0.1:8080"), false),
     ];
     for (origin, host, verdict) in cases {
-        assert_eq!(
-            origins.admits(Some(origin), host),
-            verdict,
-            "{origin} {host:?}"
-        );
+        assert_eq!(origins.admits(Some(origin), host), verdict, "{origin} {host:?}");
     }
     assert!(origins.admits(None, Some("a.example")));
 }
@@ -163,9 +155,7 @@ fn an_entry_that_no_browser_would_send_is_a_fault() {
     ];
     let faults = Origins::read(&bad.map(str::to_owned)).unwrap_err();
     let paths: Vec<_> = faults.iter().map(|fault| fault.path.clone()).collect();
-    let wanted: Vec<_> = (0..bad.len())
-        .map(|i| format!("auth.origins[{i}]"))
-        .collect();
+    let wanted: Vec<_> = (0..bad.len()).map(|i| format!("auth.origins[{i}]")).collect();
     assert_eq!(paths, wanted);
     assert!(Origins::read(&vec!["https://a.example".to_owned(); ORIGINS_MAX]).is_ok());
     assert!(Origins::read(&vec!["https://a.example".to_owned(); ORIGINS_MAX + 1]).is_err());

@@ -62,8 +62,7 @@ impl Denied {
 
     /// Another link: what was refused on the last one may be allowed.
     pub(super) fn forget(&self) {
-        self.0
-            .send_modify(|refusals| *refusals = Refusals::default());
+        self.0.send_modify(|refusals| *refusals = Refusals::default());
     }
 }
 

@@ -52,16 +52,7 @@ impl Rounds {
     /// The two ends. `echoes` is the subscription on `subject`.
     pub(super) fn new(client: Client, subject: String, echoes: Subscriber) -> (Echo, Self) {
         let (sender, waiting) = mpsc::channel(WAITING_MAX);
-        (
-            Echo { waiting: sender },
-            Self {
-                client,
-                subject,
-                echoes,
-                waiting,
-                number: 0,
-            },
-        )
+        (Echo { waiting: sender }, Self { client, subject, echoes, waiting, number: 0 })
     }
 
     /// Runs until nobody can ask any more.
@@ -85,12 +76,7 @@ impl Rounds {
     async fn round(&mut self) -> bool {
         self.number += 1;
         let number = Bytes::from(self.number.to_string());
-        if self
-            .client
-            .publish(self.subject.clone(), number.clone())
-            .await
-            .is_err()
-        {
+        if self.client.publish(self.subject.clone(), number.clone()).await.is_err() {
             return false;
         }
         // A number of an earlier round may come late.

@@ -27,10 +27,7 @@ const LAME_DUCK_SPREAD_MS: u64 = 1_000;
 
 /// How often this client has connected.
 pub(super) fn generation(client: &Client) -> u64 {
-    client
-        .statistics()
-        .connects
-        .load(std::sync::atomic::Ordering::Relaxed)
+    client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed)
 }
 
 /// Whether it is connected right now.

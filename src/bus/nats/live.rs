@@ -60,15 +60,8 @@ impl Subscription {
     /// None for a subject that is no legal Topic: somebody else's message.
     fn read(&self, message: &Message) -> Option<Publication> {
         let topic = self.subjects.read(&message.subject)?;
-        let header = |name| {
-            message
-                .headers
-                .as_ref()
-                .and_then(|headers| last(headers, name))
-        };
-        let time = header(TIME)
-            .and_then(|text| text.parse().ok())
-            .map(Timestamp);
+        let header = |name| message.headers.as_ref().and_then(|headers| last(headers, name));
+        let time = header(TIME).and_then(|text| text.parse().ok()).map(Timestamp);
         Some(Publication {
             topic,
             id: header(ID).map_or_else(|| Uuid::now_v7().to_string().into(), Into::into),
@@ -82,8 +75,5 @@ impl Subscription {
 
 /// The last header of a name: what a node wrote stands behind what came from elsewhere.
 fn last<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers
-        .get_last(name)
-        .map(async_nats::HeaderValue::as_str)
-        .filter(|text| !text.is_empty())
+    headers.get_last(name).map(async_nats::HeaderValue::as_str).filter(|text| !text.is_empty())
 }

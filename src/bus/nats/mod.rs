@@ -121,18 +121,16 @@ impl Nats {
         let (events, events_end) = mpsc::channel(link::EVENTS_MAX);
         let denied = Arc::new(Denied::default());
         let noting = Arc::clone(&denied);
-        let options = options(config, subjects.id())
-            .await?
-            .event_callback(move |event| {
-                if let Event::ServerError(fault) = &event {
-                    noting.note(&fault.to_string());
-                }
-                let events = events.clone();
-                async move {
-                    // What does not fit shows at the next look.
-                    let _ = events.try_send(event);
-                }
-            });
+        let options = options(config, subjects.id()).await?.event_callback(move |event| {
+            if let Event::ServerError(fault) = &event {
+                noting.note(&fault.to_string());
+            }
+            let events = events.clone();
+            async move {
+                // What does not fit shows at the next look.
+                let _ = events.try_send(event);
+            }
+        });
         let client = options
             .connect(config.url.split(',').map(str::trim).collect::<Vec<_>>())
             .await
@@ -154,15 +152,7 @@ impl Nats {
         tasks.spawn(rounds.run());
         tasks.spawn(watcher.run());
         let link = link_end;
-        Ok(Self(Arc::new(Connection {
-            client,
-            subjects,
-            echo,
-            link,
-            denied,
-            now,
-            _tasks: tasks,
-        })))
+        Ok(Self(Arc::new(Connection { client, subjects, echo, link, denied, now, _tasks: tasks })))
     }
 
     /// Writes out what is still to be sent, as far as that can be done within `limit`.
@@ -182,10 +172,7 @@ impl Bus for Nats {
         let subject = self.0.subjects.topic(&publication.topic);
         let headers = headers(&publication);
         let sent_to = subject.clone();
-        let handing = self
-            .0
-            .client
-            .publish_with_headers(subject, headers, publication.payload);
+        let handing = self.0.client.publish_with_headers(subject, headers, publication.payload);
         match timeout(HAND_OVER, handing).await {
             Ok(Ok(())) => {}
             // Not even the client has taken it.
@@ -193,10 +180,7 @@ impl Bus for Nats {
         }
         match self.0.echo.round().await {
             Some(_) if self.0.denied.publishing(&sent_to) => Err(PublishError::Unavailable),
-            Some(proven) if proven == generation => Ok(Receipt {
-                stored: false,
-                duplicate: false,
-            }),
+            Some(proven) if proven == generation => Ok(Receipt { stored: false, duplicate: false }),
             Some(_) | None => Err(PublishError::OutcomeUnknown),
         }
     }
@@ -216,23 +200,12 @@ impl Bus for Nats {
             Ok(Ok(messages)) => messages,
             Ok(Err(_)) | Err(_) => return Err(SubscribeError::Unavailable),
         };
-        self.0
-            .echo
-            .round()
-            .await
-            .ok_or(SubscribeError::Unavailable)?;
+        self.0.echo.round().await.ok_or(SubscribeError::Unavailable)?;
         if self.0.denied.subscribing(&subject) {
             return Err(SubscribeError::Unavailable);
         }
         let (subjects, now) = (self.0.subjects.clone(), self.0.now);
-        Ok(Subscription {
-            messages,
-            subject,
-            subjects,
-            link,
-            denied,
-            now,
-        })
+        Ok(Subscription { messages, subject, subjects, link, denied, now })
     }
 
     fn link(&self) -> watch::Receiver<Link> {
@@ -249,20 +222,13 @@ async fn options(config: &Config, id: &str) -> Result<ConnectOptions, ConnectErr
         .retry_on_initial_connect()
         .reconnect_delay_callback(reconnect_delay);
     if let Some(file) = &config.credentials_file {
-        options = options
-            .credentials_file(file)
-            .await
-            .map_err(ConnectError::Credentials)?;
+        options = options.credentials_file(file).await.map_err(ConnectError::Credentials)?;
     }
     if let Some(file) = &config.tls.ca_file {
-        options = options
-            .add_root_certificates(file.clone())
-            .require_tls(true);
+        options = options.add_root_certificates(file.clone()).require_tls(true);
     }
     if let (Some(cert), Some(key)) = (&config.tls.cert_file, &config.tls.key_file) {
-        options = options
-            .add_client_certificate(cert.clone(), key.clone())
-            .require_tls(true);
+        options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
     }
     Ok(options)
 }
@@ -283,10 +249,7 @@ fn headers(publication: &Publication) -> HeaderMap {
         (live::TIME, Some(&*time)),
         (live::USER, publication.user.as_deref()),
         (live::TRACE_PARENT, trace.map(|trace| &*trace.parent)),
-        (
-            live::TRACE_STATE,
-            trace.and_then(|trace| trace.state.as_deref()),
-        ),
+        (live::TRACE_STATE, trace.and_then(|trace| trace.state.as_deref())),
     ] {
         // What NATS cannot carry in a header is no id or name of ours.
         if let Some(Ok(value)) = text.map(str::parse::<HeaderValue>) {

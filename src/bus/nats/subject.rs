@@ -25,15 +25,8 @@ impl Subjects {
     /// Subjects below a prefix that [`prefix_fault`] has nothing against; `random` sets nodes of one
     /// name apart.
     pub(super) fn new(prefix: &str, node: &str, random: &str) -> Self {
-        let name: String = node
-            .chars()
-            .take(NAME_BYTES)
-            .map(legal_or_underscore)
-            .collect();
-        Self {
-            prefix: prefix.into(),
-            id: format!("{name}-{random}").into(),
-        }
+        let name: String = node.chars().take(NAME_BYTES).map(legal_or_underscore).collect();
+        Self { prefix: prefix.into(), id: format!("{name}-{random}").into() }
     }
 
     /// The node's name on NATS.
@@ -77,11 +70,7 @@ pub fn prefix_fault(prefix: &str) -> Option<String> {
 }
 
 fn legal_or_underscore(c: char) -> char {
-    if c.is_ascii_alphanumeric() || c == '-' {
-        c
-    } else {
-        '_'
-    }
+    if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }
 }
 
 #[cfg(test)]
@@ -96,13 +85,9 @@ mod tests {
         assert_eq!(subject, "tidegate.in.dash.orders.eu");
         assert_eq!(subjects.read(&subject), Some(topic));
         assert_eq!(subjects.echo(), "tidegate.node.node_a_b-abc123.echo");
-        for foreign in [
-            "tidegate.in",
-            "tidegate.in.",
-            "tidegate.in._x.y",
-            "other.in.a",
-            "tidegate.in.a.*",
-        ] {
+        for foreign in
+            ["tidegate.in", "tidegate.in.", "tidegate.in._x.y", "other.in.a", "tidegate.in.a.*"]
+        {
             assert_eq!(subjects.read(foreign), None, "{foreign}");
         }
     }

@@ -60,20 +60,13 @@ impl Browser {
         let mut request = url.into_client_request()?;
         for (name, value) in headers {
             let name: HeaderName = name.parse().expect("a header name");
-            request
-                .headers_mut()
-                .append(name, HeaderValue::from_str(value).expect("a value"));
+            request.headers_mut().append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        let stream = soon("a TCP connection", TcpStream::connect(address))
-            .await
-            .map_err(Error::Io)?;
+        let stream =
+            soon("a TCP connection", TcpStream::connect(address)).await.map_err(Error::Io)?;
         stream.set_nodelay(true).map_err(Error::Io)?;
         let (socket, handshake) = soon("a handshake", client_async(request, stream)).await?;
-        Ok(Self {
-            socket,
-            handshake,
-            next_id: 0,
-        })
+        Ok(Self { socket, handshake, next_id: 0 })
     }
 
     /// Sends a Command as it stands.
@@ -83,9 +76,7 @@ impl Browser {
 
     /// Sends any message.
     pub(crate) async fn send_raw(&mut self, message: Message) {
-        soon("a send", self.socket.send(message))
-            .await
-            .expect("it is sent");
+        soon("a send", self.socket.send(message)).await.expect("it is sent");
     }
 
     /// The next Frame. Protocol pings are answered and passed over.
@@ -98,10 +89,7 @@ impl Browser {
 
     /// The next Frame within `limit`, or how the Connection ended.
     pub(crate) async fn next_or_close(&mut self, limit: Duration) -> Result<Value, Closed> {
-        let none = |status, reason: &str| Closed {
-            status,
-            reason: reason.to_owned(),
-        };
+        let none = |status, reason: &str| Closed { status, reason: reason.to_owned() };
         loop {
             let next = timeout(limit, self.socket.next()).await;
             match next.unwrap_or_else(|_| panic!("no frame within {limit:?}")) {
@@ -161,9 +149,7 @@ impl Browser {
 
     /// Publishes, and waits until it is taken; gives its id.
     pub(crate) async fn publish(&mut self, topic: &str, data: Value) -> String {
-        let reply = self
-            .ask(json!({"type": "publish", "topic": topic, "data": data}))
-            .await;
+        let reply = self.ask(json!({"type": "publish", "topic": topic, "data": data})).await;
         assert_eq!(reply["type"], "published", "{reply}");
         reply["message_id"].as_str().expect("an id").to_owned()
     }

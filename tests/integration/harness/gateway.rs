@@ -48,10 +48,7 @@ impl Default for Settings {
 impl Settings {
     /// Everything below `open.` is open to everybody.
     pub(crate) fn open() -> Self {
-        Self {
-            anonymous: Grants::all(&["open.>"]),
-            ..Self::default()
-        }
+        Self { anonymous: Grants::all(&["open.>"]), ..Self::default() }
     }
 
     /// The same on this NATS.
@@ -85,10 +82,7 @@ impl Grants {
     /// Both verbs on these Patterns.
     pub(crate) fn all(patterns: &[&str]) -> Self {
         let patterns: Vec<String> = patterns.iter().map(|one| (*one).to_owned()).collect();
-        Self {
-            subscribe: patterns.clone(),
-            publish: patterns,
-        }
+        Self { subscribe: patterns.clone(), publish: patterns }
     }
 }
 
@@ -129,18 +123,9 @@ impl Gateway {
             .timeout(Duration::from_secs(20))
             .build()
             .expect("a client");
-        let gateway = Self {
-            process,
-            client,
-            management,
-            folder,
-            http,
-        };
+        let gateway = Self { process, client, management, folder, http };
         until("the gateway is ready", Duration::from_secs(20), || async {
-            gateway
-                .health("ready")
-                .await
-                .is_some_and(|health| health["ok"] == true)
+            gateway.health("ready").await.is_some_and(|health| health["ok"] == true)
         })
         .await;
         gateway
@@ -168,18 +153,13 @@ impl Gateway {
 
     /// A request to the client port.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http
-            .request(method, format!("http://{}{path}", self.client))
+        self.http.request(method, format!("http://{}{path}", self.client))
     }
 
     /// Publishes as an anonymous client.
     pub(crate) async fn publish(&self, topic: &str, payload: impl Into<reqwest::Body>) -> Response {
         let path = format!("/v1/topics/{topic}/messages");
-        self.request(Method::POST, &path)
-            .body(payload)
-            .send()
-            .await
-            .expect("an answer")
+        self.request(Method::POST, &path).body(payload).send().await.expect("an answer")
     }
 
     /// What `/health/…` says; nothing if nobody answers.
@@ -207,44 +187,27 @@ impl Gateway {
             let counts = ["connections", "subscriptions", "patterns"];
             counts.map(|name| status[name].as_u64().expect("a count"))
         };
-        until("everybody is gone", limit, || async {
-            status().await == [0; 3]
-        })
-        .await;
-        until("descriptors are closed", limit, || async {
-            self.descriptors() <= descriptors
-        })
-        .await;
+        until("everybody is gone", limit, || async { status().await == [0; 3] }).await;
+        until("descriptors are closed", limit, || async { self.descriptors() <= descriptors })
+            .await;
     }
 
     /// Waits until a count has this value.
     pub(crate) async fn until_count(&self, name: &str, value: u64, limit: Duration) {
-        until(&format!("{name} is {value}"), limit, || async {
-            self.count(name).await == value
-        })
-        .await;
+        until(&format!("{name} is {value}"), limit, || async { self.count(name).await == value })
+            .await;
     }
 
     /// Open descriptors of the process.
     pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.id()))
-            .expect("/proc")
-            .count()
+        fs::read_dir(format!("/proc/{}/fd", self.id())).expect("/proc").count()
     }
 
     /// Resident memory of the process, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("/proc");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("VmRSS");
-        let kib: u64 = line
-            .split_whitespace()
-            .nth(1)
-            .expect("a number")
-            .parse()
-            .expect("a number");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
         kib * 1_024
     }
 
@@ -303,10 +266,8 @@ fn yaml(
     client: SocketAddr,
     management: SocketAddr,
 ) -> String {
-    let mut out = format!(
-        "listen: {client}\nmanagement: {management}\nshards: {}\n",
-        settings.shards
-    );
+    let mut out =
+        format!("listen: {client}\nmanagement: {management}\nshards: {}\n", settings.shards);
     let default = vec![format!(
         "issuers: [{{algorithm: HS256, key_file: {:?}}}]",
         folder.path().join("secret")
@@ -319,27 +280,17 @@ fn yaml(
     }
     let _ = writeln!(out, "auth:");
     for line in settings.auth.as_ref().unwrap_or(&default) {
-        let _ = writeln!(
-            out,
-            "  {}",
-            line.replace("$FOLDER", &folder.path().display().to_string())
-        );
+        let _ =
+            writeln!(out, "  {}", line.replace("$FOLDER", &folder.path().display().to_string()));
     }
     let Grants { subscribe, publish } = &settings.anonymous;
-    let _ = writeln!(
-        out,
-        "  anonymous: {{subscribe: {subscribe:?}, publish: {publish:?}}}"
-    );
+    let _ = writeln!(out, "  anonymous: {{subscribe: {subscribe:?}, publish: {publish:?}}}");
     let _ = writeln!(out, "limits:");
     for line in &settings.limits {
         let _ = writeln!(out, "  {line}");
     }
     // Tests open thousands at once; who tests these bounds says so.
-    for key in [
-        "handshakes_per_second",
-        "handshakes_burst",
-        "unauthenticated",
-    ] {
+    for key in ["handshakes_per_second", "handshakes_burst", "unauthenticated"] {
         if !settings.limits.iter().any(|line| line.starts_with(key)) {
             let _ = writeln!(out, "  {key}: 100000");
         }

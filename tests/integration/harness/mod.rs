@@ -38,17 +38,12 @@ where
 /// Lets time pass while something goes on that must not end.
 pub(crate) async fn pass(time: Duration) {
     let since = Instant::now();
-    until("time passes", time * 2, || async {
-        since.elapsed() >= time
-    })
-    .await;
+    until("time passes", time * 2, || async { since.elapsed() >= time }).await;
 }
 
 /// Waits for something, at most [`SOON`].
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(SOON, future)
-        .await
-        .unwrap_or_else(|_| panic!("not within {SOON:?}: {what}"))
+    timeout(SOON, future).await.unwrap_or_else(|_| panic!("not within {SOON:?}: {what}"))
 }
 
 /// Runs an async test body on a runtime of its own.

@@ -38,10 +38,7 @@ impl Nats {
     /// Starts three as a cluster.
     pub(crate) async fn cluster() -> Vec<Self> {
         let routes: Vec<SocketAddr> = (0..3).map(|_| free_address()).collect();
-        let urls: Vec<String> = routes
-            .iter()
-            .map(|one| format!("\"nats://{one}\""))
-            .collect();
+        let urls: Vec<String> = routes.iter().map(|one| format!("\"nats://{one}\"")).collect();
         let mut servers = Vec::new();
         for route in &routes {
             let lines = format!(
@@ -70,23 +67,13 @@ impl Nats {
         let text = format!("listen: \"{client}\"\nhttp: \"{monitor}\"\n{lines}");
         fs::write(&file, text).expect("it is written");
         let arguments = vec!["-c".to_owned(), file.display().to_string()];
-        Self {
-            process: None,
-            client,
-            monitor,
-            arguments,
-            folder,
-        }
+        Self { process: None, client, monitor, arguments, folder }
     }
 
     /// Starts it, again after [`kill`](Self::kill), on the same ports.
     pub(crate) async fn run(&mut self) {
         let log = self.folder.path().join("log");
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .expect("a log");
+        let log = fs::File::options().create(true).append(true).open(log).expect("a log");
         let process = Command::new(binary())
             .args(&self.arguments)
             .stdin(Stdio::null())
@@ -113,9 +100,7 @@ impl Nats {
     /// Sends a signal by name, such as `STOP`.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.as_ref().expect("it runs").id().to_string();
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &id])
-            .status();
+        let status = Command::new("kill").args([&format!("-{name}"), &id]).status();
         assert!(status.expect("kill runs").success());
     }
 
@@ -126,9 +111,7 @@ impl Nats {
 
     /// A client of its own, as a backend has one.
     pub(crate) async fn backend(&self) -> async_nats::Client {
-        async_nats::connect(self.url())
-            .await
-            .expect("NATS takes a client")
+        async_nats::connect(self.url()).await.expect("NATS takes a client")
     }
 
     /// What the server says of itself.
@@ -138,16 +121,10 @@ impl Nats {
 
     /// What it says of its clients whose name begins with `tidegate `.
     pub(crate) async fn gateways(&self) -> Vec<Value> {
-        let all = self
-            .try_varz("/connz?subs=1")
-            .await
-            .expect("the server answers");
+        let all = self.try_varz("/connz?subs=1").await.expect("the server answers");
         let all = all["connections"].as_array().cloned().unwrap_or_default();
-        let ours = |one: &Value| {
-            one["name"]
-                .as_str()
-                .is_some_and(|name| name.starts_with("tidegate "))
-        };
+        let ours =
+            |one: &Value| one["name"].as_str().is_some_and(|name| name.starts_with("tidegate "));
         all.into_iter().filter(ours).collect()
     }
 
@@ -165,14 +142,7 @@ impl Drop for Nats {
 
 /// The server that `make tools` has put in place, or one in the path.
 fn binary() -> PathBuf {
-    let tools = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/target/tools/python/bin/nats-server"
-    );
+    let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/python/bin/nats-server");
     let tools = PathBuf::from(tools);
-    if tools.exists() {
-        tools
-    } else {
-        "nats-server".into()
-    }
+    if tools.exists() { tools } else { "nats-server".into() }
 }

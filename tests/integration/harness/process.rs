@@ -62,8 +62,6 @@ impl Drop for Process {
 
 /// Sends a signal by name, such as `STOP`.
 pub(crate) fn signal(id: u32, name: &str) {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), id.to_string()])
-        .status();
+    let status = Command::new("kill").args([format!("-{name}"), id.to_string()]).status();
     assert!(status.expect("kill runs").success());
 }

@@ -36,11 +36,7 @@ impl Proxy {
         let weather = Arc::new(watch::Sender::new(Weather::Pass));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, target, Arc::clone(&weather)));
-        Self {
-            address,
-            weather,
-            _tasks: tasks,
-        }
+        Self { address, weather, _tasks: tasks }
     }
 
     /// Changes what happens to bytes, on every connection.
@@ -63,12 +59,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, weather: Arc<watch::S
             weather.subscribe(),
             &[Weather::Pass, Weather::Half],
         ));
-        pumps.spawn(pump(
-            from_server,
-            to_client,
-            weather.subscribe(),
-            &[Weather::Pass],
-        ));
+        pumps.spawn(pump(from_server, to_client, weather.subscribe(), &[Weather::Pass]));
     }
 }
 
@@ -82,10 +73,7 @@ async fn pump(
     loop {
         let read = from.read(&mut bytes).await.unwrap_or(0);
         // In a black hole not even the end of a connection arrives.
-        let passes = weather
-            .wait_for(|weather| passes_in.contains(weather))
-            .await
-            .is_ok();
+        let passes = weather.wait_for(|weather| passes_in.contains(weather)).await.is_ok();
         if read == 0 || !passes || to.write_all(&bytes[..read]).await.is_err() {
             return;
         }

@@ -32,9 +32,7 @@ pub(crate) struct Raw {
 impl Raw {
     /// Connects.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = soon("a TCP connection", TcpStream::connect(address))
-            .await
-            .expect("connects");
+        let stream = soon("a TCP connection", TcpStream::connect(address)).await.expect("connects");
         stream.set_nodelay(true).expect("an option");
         Self::over(stream)
     }
@@ -42,19 +40,14 @@ impl Raw {
     /// Connects; the kernel keeps little of what this one does not read.
     pub(crate) fn small(address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket
-            .set_recv_buffer_size(SMALL_BUFFER_BYTES)
-            .expect("an option");
+        socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("an option");
         socket.connect(&address.into()).expect("connects");
         socket.set_nonblocking(true).expect("an option");
         Self::over(TcpStream::from_std(socket.into()).expect("a stream"))
     }
 
     const fn over(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            unread: Vec::new(),
-        }
+        Self { stream, unread: Vec::new() }
     }
 
     /// Speaks a handshake that asks for this Topic, and waits until it is subscribed. Nothing else is
@@ -179,9 +172,7 @@ impl Raw {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            let read = soon("a head", self.stream.read(&mut byte))
-                .await
-                .unwrap_or(0);
+            let read = soon("a head", self.stream.read(&mut byte)).await.unwrap_or(0);
             if read == 0 {
                 break;
             }
@@ -239,11 +230,6 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         }
     }
     out.extend(MASK);
-    out.extend(
-        payload
-            .iter()
-            .zip(MASK.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
+    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     out
 }
