@@ -1,15 +1,33 @@
-//! `tidegate check`: what would be in force, and what a Token may do with it.
+//! `tidegate check`: what would be in force, and what a Token may do with it; or, with `--live`,
+//! whether a gateway that runs lets a Publication through.
 //!
 //! That the configuration is whole, its files included, was seen when it was loaded; a fault never
 //! reaches this command.
 
-use serde_json::{Map, Value, json};
+use std::time::Duration;
 
+use futures_util::{SinkExt as _, StreamExt as _};
+use reqwest::{Client, RequestBuilder, StatusCode, redirect};
+use serde_json::{Map, Value, json};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::gateway::{Gateway, refusal, root};
 use super::output::{Output, Tone};
-use super::{Exit, Failure, now};
+use super::{Exit, Failure, Topic, now};
 use crate::auth::{API_KEY_PREFIX, Auth, Claims, Grants, Token, Verb, Who};
 use crate::config::{Config, nofile};
 use crate::protocol::json::rfc3339;
+
+/// A gateway answers an HTTP request within 15 s, also if only to say that it does not know.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// What comes by socket comes within this.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 pub(super) fn run(config: &Config, token: Option<String>, out: &Output) -> Result<(), Failure> {
     let answer = match token {
@@ -132,4 +150,121 @@ fn flatten(key: &str, value: &Value, rows: &mut Vec<(String, String)>) {
         Value::String(text) => rows.push((key.to_owned(), text.clone())),
         other => rows.push((key.to_owned(), other.to_string())),
     }
+}
+
+/// Takes one Publication through a gateway that runs, step by step; each is printed with its time.
+pub(super) async fn live(gateway: &Gateway, topic: &Topic, out: &Output) -> Result<(), Failure> {
+    let client = Client::builder()
+        .redirect(redirect::Policy::none())
+        .timeout(ANSWER_TIMEOUT)
+        .build()
+        .map_err(|why| Failure::failed(root(&why)))?;
+    let since = Instant::now();
+    let (status, body) = ask(gateway, client.get(gateway.route(&["v1", "publish"]))).await?;
+    // That route takes nothing but POST, and a gateway says so whoever asks.
+    if status != StatusCode::METHOD_NOT_ALLOWED {
+        return Err(refusal(status.as_u16(), &body));
+    }
+    step(out, "answer", since)?;
+
+    let since = Instant::now();
+    let mut socket = dial(gateway).await?;
+    step(out, "connect", since)?;
+
+    let since = Instant::now();
+    let subscribe = json!({ "type": "subscribe", "id": 1, "topic": topic }).to_string();
+    let sent = socket.send(Message::text(subscribe)).await;
+    sent.map_err(Failure::failed)?;
+    wait_for(&mut socket, "subscribed", |_| true).await?;
+    step(out, "subscribe", since)?;
+
+    let since = Instant::now();
+    let route = gateway.route(&["v1", "topics", topic.as_str(), "messages"]);
+    let mut request = client.post(route).body("\"tidegate check\"");
+    if let Some(value) = gateway.authorization()? {
+        request = request.header(Gateway::header(), value);
+    }
+    let (status, body) = ask(gateway, request).await?;
+    if !status.is_success() {
+        return Err(refusal(status.as_u16(), &body));
+    }
+    step(out, "publish", since)?;
+
+    // From the answer on; it may have come before that.
+    let since = Instant::now();
+    let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+    wait_for(&mut socket, "message", |frame| frame["id"] == answer["id"]).await?;
+    step(out, "receive", since)?;
+    // All is done; a gateway that does not say goodbye is no fault.
+    let _ = timeout(FRAME_TIMEOUT, socket.close(None)).await;
+    Ok(())
+}
+
+fn step(out: &Output, name: &str, since: Instant) -> Result<(), Failure> {
+    let ms = (since.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
+    if out.json {
+        return out.line(json!({ "step": name, "ms": ms }));
+    }
+    let pad = " ".repeat(9_usize.saturating_sub(name.len()));
+    out.line(format!("{}{pad}  {ms} ms", out.tone(Tone::Name, name)))
+}
+
+async fn ask(gateway: &Gateway, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), Failure> {
+    let unreachable = |why| gateway.unreachable(&why);
+    let answer = request.send().await.map_err(unreachable)?;
+    let status = answer.status();
+    let body = answer.bytes().await.map_err(unreachable)?;
+    Ok((status, body.to_vec()))
+}
+
+async fn dial(gateway: &Gateway) -> Result<Socket, Failure> {
+    let address = gateway.socket(&["v1", "connect"]);
+    let mut request = address.as_str().into_client_request();
+    let headers = request.as_mut().map(|request| request.headers_mut());
+    if let (Ok(headers), Some(value)) = (headers, gateway.authorization()?) {
+        headers.insert(Gateway::header(), value);
+    }
+    let request = request.map_err(Failure::usage)?;
+    match timeout(ANSWER_TIMEOUT, connect_async(request)).await {
+        Ok(Ok((socket, _))) => Ok(socket),
+        Ok(Err(tungstenite::Error::Http(answer))) => {
+            let body = answer.body().as_deref().unwrap_or_default();
+            Err(refusal(answer.status().as_u16(), body))
+        }
+        Ok(Err(why)) => Err(gateway.unreachable(&why)),
+        Err(why) => Err(gateway.unreachable(&why)),
+    }
+}
+
+/// Reads until a frame of this type comes that is the right one.
+async fn wait_for(
+    socket: &mut Socket,
+    kind: &str,
+    right: impl Fn(&Value) -> bool,
+) -> Result<(), Failure> {
+    let reading = async {
+        while let Some(Ok(next)) = socket.next().await {
+            let (text, closes) = match &next {
+                Message::Text(text) => (text, false),
+                Message::Close(Some(close)) => (&close.reason, true),
+                _ => continue,
+            };
+            let frame: Value = serde_json::from_str(text).unwrap_or_default();
+            if closes || frame["type"] == "error" {
+                let code = frame["code"].as_str().unwrap_or("closed");
+                let words = frame["message"].as_str().unwrap_or("the gateway closes");
+                let exit = match code {
+                    "unauthenticated" | "token_expired" | "forbidden" => Exit::Refused,
+                    _ => Exit::Failed,
+                };
+                return Err(Failure::new(exit, format!("{code}: {words}")));
+            }
+            if frame["type"] == kind && right(&frame) {
+                return Ok(());
+            }
+        }
+        Err(Failure::failed("the connection was lost"))
+    };
+    let late = |_| Failure::failed(format!("no {kind:?} came within 5 s"));
+    timeout(FRAME_TIMEOUT, reading).await.map_err(late)?
 }

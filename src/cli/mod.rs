@@ -64,9 +64,15 @@ enum Task {
     Check {
         #[command(flatten)]
         file: File,
-        /// Show what this Token or API key may do, and why no more
+        /// Show what this Token or API key may do, and why no more; with --live: come as its holder
         #[arg(long)]
         token: Option<String>,
+        /// Instead: take one Publication through the gateway that runs at this URL
+        #[arg(long, value_name = "URL", value_parser = gateway::url)]
+        live: Option<reqwest::Url>,
+        /// The Topic of that Publication
+        #[arg(long, default_value = "demo.check", requires = "live", value_parser = Topic::parse)]
+        topic: Topic,
         /// Print JSON, as is done where the output is no terminal
         #[arg(long)]
         json: bool,
@@ -148,7 +154,11 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
         Task::Serve { file, listen, management } => {
             return serve::run(file.load(&Overrides { listen, management })?);
         }
-        Task::Check { file, token, json } => {
+        Task::Check { token, live: Some(url), topic, json, .. } => {
+            let gateway = Gateway::new(url, token);
+            wait(check::live(&gateway, &topic, &Output::new(json)))?;
+        }
+        Task::Check { file, token, json, .. } => {
             check::run(&file.load(&Overrides::default())?, token, &Output::new(json))?;
         }
         Task::Subscribe { patterns, count, remote } => {
@@ -245,6 +255,8 @@ mod tests {
             "token",
             "token --sub a --api-key b",
             "token --sub a --ttl 25h",
+            "check --topic a",
+            "check --live ftp://x",
         ] {
             let words = std::iter::once("tidegate").chain(line.split_whitespace());
             assert!(Arguments::try_parse_from(words).is_err(), "{line}");

@@ -14,6 +14,9 @@
 
 mod connection;
 pub mod counts;
+mod drive;
+mod goodbye;
+mod heartbeat;
 pub mod outbox;
 pub mod socket;
 pub mod table;
@@ -21,9 +24,7 @@ pub mod wheel;
 
 use std::cell::{OnceCell, RefCell};
 use std::future::Future;
-use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -37,22 +38,23 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::admission::Pass;
 use crate::auth::{Auth, Claims};
 use crate::feed::{AttachError, Event, Feeds, ShardId, Ticket};
 use crate::protocol::error::{Code, Error};
 use crate::protocol::frame::Heartbeat;
-use crate::protocol::{Close, Envelope, Push, Reply, json};
+use crate::protocol::{Close, Envelope, Reply, json};
 use crate::publication::Draft;
 use crate::publisher::Publisher;
 use crate::session::{self, Handshake, Input, Moment, Now, Output, Session};
 use crate::topic::Pattern;
-use connection::{Connection, Goodbye};
+use connection::Connection;
 use counts::Counts;
+use drive::Drive;
 use outbox::{Outbox, Piece};
-use socket::{Incoming, Reader};
+use socket::Reader;
 use table::Table;
 use wheel::Wheel;
 
@@ -63,14 +65,6 @@ const BATCH_ITEMS: usize = 1_024;
 /// Frames queued, and Connections flushed or looked at, before others get a turn.
 const QUEUED_PER_TURN: usize = 32_768;
 const FLUSHES_PER_TURN: usize = 512;
-/// Reads from one socket before others get a turn.
-const READS_PER_TURN: usize = 16;
-/// Room for one read. Shared by all Connections of the Shard.
-const READ_BYTES: usize = 16 * 1_024;
-/// How long a goodbye may take: to leave, and for the peer to shut its side.
-const GOODBYE_MS: u64 = 1_000;
-/// A Shard that was stopped for longer than this judges nobody's silence by it.
-const STOPPED_SLOTS: u64 = 2_000 / wheel::SLOT_MS;
 /// Those whom a node that goes away sends elsewhere arrive there over this time.
 const RETURN_SPREAD_MS: u64 = 2_000;
 /// A client that has not moved this long after its slot is closed.
@@ -293,26 +287,6 @@ impl Drop for Waiting {
     }
 }
 
-/// The task of one Connection: reads, and goes on writing when the socket takes bytes again.
-struct Drive {
-    shard: Rc<RefCell<Shard>>,
-    key: Key,
-}
-
-impl Future for Drive {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let key = self.key;
-        let polled = catch_unwind(AssertUnwindSafe(|| self.shard.borrow_mut().poll(key, cx)));
-        polled.unwrap_or_else(|_| {
-            self.shard.borrow_mut().panicked(key);
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-    }
-}
-
 impl Shard {
     fn new(id: ShardId, world: World, counts: Arc<Counts>) -> Rc<RefCell<Self>> {
         let now = (world.clock)().moment;
@@ -392,91 +366,6 @@ impl Shard {
         self.settle();
         if let Some(shard) = self.me.upgrade() {
             self.tasks.spawn_local(Drive { shard, key });
-        }
-    }
-
-    // What comes from the client.
-
-    fn poll(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(connection) = self.get(key) else {
-            return Poll::Ready(());
-        };
-        connection.woken_by(cx);
-        if connection.goodbye.is_none() {
-            self.poll_read(key, cx);
-        }
-        self.flush(key, self.now().moment);
-        let polled = self.poll_goodbye(key, cx);
-        self.settle();
-        polled
-    }
-
-    fn poll_read(&mut self, key: Key, cx: &mut Context<'_>) {
-        let mut bytes = std::mem::take(&mut self.scratch);
-        let more = (0..READS_PER_TURN).all(|_| self.read_once(key, cx, &mut bytes));
-        self.scratch = bytes;
-        if more {
-            cx.waker().wake_by_ref();
-        }
-    }
-
-    /// Reads what one call gives. Whether there may be more.
-    fn read_once(&mut self, key: Key, cx: &mut Context<'_>, bytes: &mut BytesMut) -> bool {
-        let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
-            return false;
-        };
-        bytes.clear();
-        bytes.reserve(READ_BYTES);
-        let read = match connection.socket.poll_read_ready(cx) {
-            Poll::Ready(ready) => ready.and_then(|()| connection.socket.try_read_buf(bytes)),
-            Poll::Pending => return false,
-        };
-        match read {
-            Ok(1..) => self.read(key, bytes),
-            Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => {}
-            Ok(0) | Err(_) => self.end(key, Close::Lost),
-        }
-        true
-    }
-
-    /// Takes every frame that is there in full, one by one: each may be the last. What is left of
-    /// `bytes` is copied, so that half a frame costs no more than that.
-    fn read(&mut self, key: Key, bytes: &mut BytesMut) {
-        let now = self.now().moment;
-        let limits = self.world.config.socket;
-        let Some(connection) = self.get(key) else {
-            return;
-        };
-        let mut unread = std::mem::take(&mut connection.unread);
-        let waited = !unread.is_empty();
-        let bytes = if waited {
-            unread.extend_from_slice(bytes);
-            &mut unread
-        } else {
-            bytes
-        };
-        let all = bytes.len();
-        while let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) {
-            let incoming = match connection.reader.next(&limits, now, bytes) {
-                Ok(Some(incoming)) => incoming,
-                Ok(None) if waited && bytes.len() == all => {
-                    connection.unread = unread;
-                    return;
-                }
-                Ok(None) => {
-                    connection.unread = BytesMut::from(&bytes[..]);
-                    return;
-                }
-                Err(close) => return self.end(key, close),
-            };
-            connection.heard = now;
-            connection.pinged = None;
-            match incoming {
-                Incoming::Text(text) => self.handle(key, Input::Command(json::decode(&text))),
-                Incoming::Ping(payload) => self.send(key, socket::pong(&payload)),
-                Incoming::Pong | Incoming::Fragment => {}
-                Incoming::Close(status) => self.end(key, Close::ByPeer(status)),
-            }
         }
     }
 
@@ -740,238 +629,7 @@ impl Shard {
         true
     }
 
-    // Time.
-
-    fn turn_wheel(&mut self) {
-        let now = self.now().moment;
-        let behind = self.wheel.turn(now, &mut self.due);
-        if behind > STOPPED_SLOTS {
-            // The node itself stood still: nobody is silent because of that.
-            for (_, connection) in &mut self.connections {
-                connection.heard = now;
-                connection.pinged = None;
-                connection.blocked = connection.blocked.map(|_| now);
-            }
-        }
-        self.release();
-    }
-
-    /// Looks at a Connection whose slot has come.
-    fn look(&mut self, key: Key) {
-        let now = self.now().moment;
-        if self.get(key).is_some_and(|one| one.session.deadline().is_some_and(|at| at <= now)) {
-            self.handle(key, Input::Clock);
-        }
-        let write_timeout = millis(self.world.config.write_timeout);
-        let max_age = self.world.config.max_age;
-        let Some(connection) = self.get(key) else {
-            return;
-        };
-        if let Some(goodbye) = connection.goodbye {
-            if goodbye.until <= now {
-                return self.remove(key);
-            }
-        } else if connection.blocked.is_some_and(|since| now.0 - since.0 >= write_timeout) {
-            self.counts.slow_consumers.add(1);
-            self.end(key, Close::Refused(Code::SlowConsumer));
-            return self.remove(key);
-        } else if connection.leaves.is_some_and(|at| at.after(SLOT_GRACE) <= now) {
-            self.end(key, Close::Later(Code::Draining, spread(key)));
-        } else if max_age
-            .is_some_and(|age| connection.leaves.is_none() && old_at(connection, age) <= now)
-        {
-            self.send_away(key, Moment(now.0 + spread(key)));
-        } else {
-            self.beat(key, now);
-        }
-        self.flush(key, now);
-        self.schedule(key);
-    }
-
-    /// Tells a client to leave at its slot; the wheel closes it some time after that.
-    fn send_away(&mut self, key: Key, at: Moment) {
-        let now = self.now().moment;
-        let Some(connection) = self.get(key) else {
-            return;
-        };
-        if connection.leaves.is_none() {
-            connection.leaves = Some(at);
-            self.handle(key, Input::GoingAway(at.0.saturating_sub(now.0)));
-        }
-    }
-
-    /// Pings who has been silent, and gives up who stays so.
-    fn beat(&mut self, key: Key, now: Moment) {
-        let (after, timeout) = self.heartbeat();
-        let Some(connection) = self.get(key) else {
-            return;
-        };
-        match (connection.pinged, connection.heartbeat) {
-            (Some(at), _) if now.0 >= at.0 + timeout => {
-                self.counts.no_pongs.add(1);
-                self.end(key, Close::Refused(Code::NoPong));
-                // Nobody is there to close the other side.
-                self.remove(key);
-            }
-            (Some(_), _) => {}
-            (None, heartbeat) if now.0 >= connection.quiet_since().0 + after => {
-                connection.pinged = Some(now);
-                match heartbeat {
-                    Heartbeat::Frame => self.send(key, socket::ping()),
-                    Heartbeat::Message => self.send_text(key, &json::push(&Push::Ping)),
-                }
-            }
-            (None, _) => {}
-        }
-    }
-
-    /// Silence before a ping and after it. The wheel looks up to two slots late at each, so the
-    /// first begins early, and both together keep what they promise.
-    fn heartbeat(&self) -> (u64, u64) {
-        (
-            millis(self.world.config.ping_after).saturating_sub(2 * wheel::SLOT_MS),
-            millis(self.world.config.pong_timeout),
-        )
-    }
-
-    /// Puts a Connection where the wheel will look at it in time.
-    fn schedule(&mut self, key: Key) {
-        let (after, timeout) = self.heartbeat();
-        let write_timeout = millis(self.world.config.write_timeout);
-        let max_age = self.world.config.max_age;
-        let Some(connection) = self.get(key) else {
-            return;
-        };
-        let mut at = match (connection.goodbye, connection.pinged) {
-            (Some(goodbye), _) => goodbye.until,
-            (None, Some(pinged)) => Moment(pinged.0 + timeout),
-            (None, None) => Moment(connection.quiet_since().0 + after),
-        };
-        if let Some(deadline) = connection.session.deadline() {
-            at = at.min(deadline);
-        }
-        if let Some(blocked) = connection.blocked {
-            at = at.min(Moment(blocked.0 + write_timeout));
-        }
-        match (connection.leaves, max_age) {
-            (Some(leaves), _) => at = at.min(leaves.after(SLOT_GRACE)),
-            (None, Some(age)) => at = at.min(old_at(connection, age)),
-            (None, None) => {}
-        }
-        let waits_in = connection.slot;
-        let slot = self.wheel.slot(at);
-        if self.wheel.has_passed(waits_in) || slot < waits_in {
-            if let Some(connection) = self.get(key) {
-                connection.slot = slot;
-            }
-            self.wheel.put(slot, key);
-        }
-    }
-
-    // Leaving.
-
-    /// The one exit: out of the table, a goodbye if the peer can hear it, one line, one count.
-    fn end(&mut self, key: Key, close: Close) {
-        let now = self.now().moment;
-        let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
-            return;
-        };
-        let mut outputs = Vec::new();
-        let user: Option<Box<str>> = connection.session.user().map(Into::into);
-        let lasted_ms = now.0 - connection.opened.0;
-        connection.session.end(&mut outputs);
-        connection.unread = BytesMut::new();
-        connection.goodbye = Some(Goodbye { until: Moment(now.0 + GOODBYE_MS), shut: false });
-        let mut writes = 0;
-        if let Some(status) = close.status() {
-            // What the socket takes at once still leaves. If it is broken, so it is for the goodbye.
-            let _ = connection.flush(now, &mut writes);
-            connection.outbox.drop_unsent();
-            let goodbye = Rc::new(socket::close(status, close.reason()));
-            let _ = connection.outbox.push(&goodbye, usize::MAX);
-        }
-        self.counts.writes.add(writes);
-        for output in outputs {
-            self.carry_out(key, output);
-        }
-        info!(
-            connection.id = %self.name(key),
-            connection.user = user.as_deref().map(cut),
-            connection.lasted_ms = lasted_ms,
-            close.code = close.text(),
-            close.status = close.status(),
-            "Connection ended"
-        );
-        if close.status().is_none() {
-            return self.remove(key);
-        }
-        self.flush(key, now);
-        self.schedule(key);
-        // Its task shuts our side once the goodbye is out.
-        if let Some(waker) = self.get(key).and_then(|one| one.waker.as_ref()) {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// The socket broke while writing.
-    fn lose(&mut self, key: Key) {
-        self.end(key, Close::Lost);
-        self.remove(key);
-    }
-
-    /// Something in the Connection's own code panicked; if it does so again, there is no goodbye.
-    fn panicked(&mut self, key: Key) {
-        if self.get(key).is_some_and(|one| one.goodbye.is_none()) {
-            self.end(key, Close::Refused(Code::Internal));
-        } else {
-            self.remove(key);
-        }
-        self.settle();
-    }
-
-    /// After the goodbye: shuts our side, and throws away what comes until the peer shuts its own.
-    fn poll_goodbye(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(connection) = self.get(key) else {
-            return Poll::Ready(());
-        };
-        let Some(goodbye) = &mut connection.goodbye else {
-            return Poll::Pending;
-        };
-        if !connection.outbox.is_empty() {
-            return Poll::Pending;
-        }
-        if !std::mem::replace(&mut goodbye.shut, true) {
-            connection.shut(Shutdown::Write);
-        }
-        let mut thrown_away = [0; 1_024];
-        for _ in 0..READS_PER_TURN {
-            match connection.socket.poll_read_ready(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => break,
-                Poll::Ready(Ok(())) => {}
-            }
-            match connection.socket.try_read(&mut thrown_away) {
-                Ok(1..) => {}
-                Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => {}
-                Ok(0) | Err(_) => break,
-            }
-        }
-        self.remove(key);
-        Poll::Ready(())
-    }
-
-    /// Frees what a Connection that has ended still holds.
-    fn remove(&mut self, key: Key) {
-        if self.get(key).is_none() {
-            return;
-        }
-        let connection = self.connections.remove(key.index as usize);
-        connection.shut(Shutdown::Both);
-        if let Some(waker) = connection.waker {
-            // Its task finds it gone, and ends.
-            waker.wake();
-        }
-    }
+    // What the node says.
 
     fn obey(&mut self, order: Order) {
         let keys: Vec<Key> = self
@@ -1023,12 +681,6 @@ fn spread(key: Key) -> u64 {
     u64::from(key.serial.wrapping_mul(0x9e37_79b1)) % RETURN_SPREAD_MS
 }
 
-/// When a Connection of this greatest age is sent elsewhere: within a tenth of it, early or late.
-fn old_at(connection: &Connection, max_age: Duration) -> Moment {
-    let part = u64::from(connection.serial.wrapping_mul(0x9e37_79b1)) % 201;
-    Moment(connection.opened.0 + millis(max_age) * (900 + part) / 1_000)
-}
-
 fn overloaded() -> Error {
     Error::new(Code::Overloaded, AttachError::Overloaded.to_string())
 }
@@ -1036,11 +688,6 @@ fn overloaded() -> Error {
 /// Unique over nodes and restarts, by the prefix, and on the node, by the rest.
 fn connection_name(prefix: &str, shard: ShardId, key: Key) -> Box<str> {
     format!("{prefix}-{:x}-{:x}", shard.0, key.pack()).into()
-}
-
-/// A client's string, as long as a log should hold it.
-fn cut(text: &str) -> &str {
-    text.char_indices().nth(128).map_or(text, |(at, _)| text.get(..at).unwrap_or(text))
 }
 
 fn millis(duration: Duration) -> u64 {

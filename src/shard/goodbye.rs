@@ -1,0 +1,131 @@
+//! The one exit: how a Connection ends, whatever the reason.
+//!
+//! Out of the table, a close frame if the peer can hear it, our side of the socket shut, a moment for
+//! the peer to shut its own, and everything freed.
+
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tracing::info;
+
+use super::connection::Goodbye;
+use super::drive::READS_PER_TURN;
+use super::{Key, Shard, socket};
+use crate::protocol::Close;
+use crate::protocol::error::Code;
+use crate::session::Moment;
+
+/// How long a goodbye may take: to leave, and for the peer to shut its side.
+const GOODBYE_MS: u64 = 1_000;
+
+impl Shard {
+    /// The one exit: out of the table, a goodbye if the peer can hear it, one line, one count.
+    pub(super) fn end(&mut self, key: Key, close: Close) {
+        let now = self.now().moment;
+        let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
+            return;
+        };
+        let mut outputs = Vec::new();
+        let user: Option<Box<str>> = connection.session.user().map(Into::into);
+        let lasted_ms = now.0 - connection.opened.0;
+        connection.session.end(&mut outputs);
+        connection.unread = BytesMut::new();
+        connection.goodbye = Some(Goodbye { until: Moment(now.0 + GOODBYE_MS), shut: false });
+        let mut writes = 0;
+        if let Some(status) = close.status() {
+            // What the socket takes at once still leaves. If it is broken, so it is for the goodbye.
+            let _ = connection.flush(now, &mut writes);
+            connection.outbox.drop_unsent();
+            let goodbye = Rc::new(socket::close(status, close.reason()));
+            let _ = connection.outbox.push(&goodbye, usize::MAX);
+        }
+        self.counts.writes.add(writes);
+        for output in outputs {
+            self.carry_out(key, output);
+        }
+        info!(
+            connection.id = %self.name(key),
+            connection.user = user.as_deref().map(cut),
+            connection.lasted_ms = lasted_ms,
+            close.code = close.text(),
+            close.status = close.status(),
+            "Connection ended"
+        );
+        if close.status().is_none() {
+            return self.remove(key);
+        }
+        self.flush(key, now);
+        self.schedule(key);
+        // Its task shuts our side once the goodbye is out.
+        if let Some(waker) = self.get(key).and_then(|one| one.waker.as_ref()) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The socket broke while writing.
+    pub(super) fn lose(&mut self, key: Key) {
+        self.end(key, Close::Lost);
+        self.remove(key);
+    }
+
+    /// Something in the Connection's own code panicked; if it does so again, there is no goodbye.
+    pub(super) fn panicked(&mut self, key: Key) {
+        if self.get(key).is_some_and(|one| one.goodbye.is_none()) {
+            self.end(key, Close::Refused(Code::Internal));
+        } else {
+            self.remove(key);
+        }
+        self.settle();
+    }
+
+    /// After the goodbye: shuts our side, and throws away what comes until the peer shuts its own.
+    pub(super) fn poll_goodbye(&mut self, key: Key, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(connection) = self.get(key) else {
+            return Poll::Ready(());
+        };
+        let Some(goodbye) = &mut connection.goodbye else {
+            return Poll::Pending;
+        };
+        if !connection.outbox.is_empty() {
+            return Poll::Pending;
+        }
+        if !std::mem::replace(&mut goodbye.shut, true) {
+            connection.shut(Shutdown::Write);
+        }
+        let mut thrown_away = [0; 1_024];
+        for _ in 0..READS_PER_TURN {
+            match connection.socket.poll_read_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => break,
+                Poll::Ready(Ok(())) => {}
+            }
+            match connection.socket.try_read(&mut thrown_away) {
+                Ok(1..) => {}
+                Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        self.remove(key);
+        Poll::Ready(())
+    }
+
+    /// Frees what a Connection that has ended still holds.
+    pub(super) fn remove(&mut self, key: Key) {
+        if self.get(key).is_none() {
+            return;
+        }
+        let connection = self.connections.remove(key.index as usize);
+        connection.shut(Shutdown::Both);
+        if let Some(waker) = connection.waker {
+            // Its task finds it gone, and ends.
+            waker.wake();
+        }
+    }
+}
+
+/// A client's string, as long as a log should hold it.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(128).map_or(text, |(at, _)| text.get(..at).unwrap_or(text))
+}

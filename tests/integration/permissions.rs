@@ -1,0 +1,190 @@
+//! A gateway needs four lines of rights on NATS, and no more; with one of them missing it says so.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use crate::harness::{Gateway, Nats, SOON, Settings, run, until};
+
+/// Nothing that cannot be done takes longer to say.
+const ANSWER: Duration = Duration::from_secs(6);
+const PASSWORD: &str = "nobody-logs-this";
+const IN: &str = "tidegate.in.>";
+const NODE: &str = "tidegate.node.>";
+
+/// A server whose user `gateway` may do this, and no more.
+async fn server(publish: &[&str], subscribe: &[&str]) -> Nats {
+    let user = |name: &str, publish: &[&str], subscribe: &[&str]| {
+        format!(
+            "{{user: {name}, password: {PASSWORD:?}, \
+             permissions: {{publish: {publish:?}, subscribe: {subscribe:?}}}}}"
+        )
+    };
+    let users = [
+        user("gateway", publish, subscribe),
+        user("all", &[IN, NODE], &[IN, NODE]),
+    ];
+    Nats::configured(&format!(
+        "authorization {{ users: [{}] }}\n",
+        users.join(", ")
+    ))
+    .await
+}
+
+fn settings(nats: &Nats, user: &str) -> Settings {
+    Settings::open().on(&nats.url_as(user, PASSWORD))
+}
+
+/// A gateway whose log names this subject as refused in time.
+async fn names(gateway: &Gateway, verb: &str, subject: &str) {
+    let refusal =
+        |line: &str| line.contains("NATS refuses") && line.contains(verb) && line.contains(subject);
+    until(&format!("the log names {subject}"), SOON, || async {
+        gateway.log().lines().any(refusal)
+    })
+    .await;
+}
+
+/// A publish over HTTP is answered in time and honestly that it was not taken, or perhaps.
+async fn is_refused_honestly(gateway: &Gateway, method: Method, path: &str) {
+    let asked = Instant::now();
+    let answer = gateway.request(method, path).body("1").send();
+    let answer = answer.await.expect("an answer");
+    let status = answer.status();
+    let problem: Value = answer.json().await.expect("JSON");
+    assert!(
+        matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        ),
+        "{status}: {problem}"
+    );
+    let code = problem["code"].as_str().unwrap_or_default();
+    assert!(
+        matches!(code, "bus_unavailable" | "outcome_unknown"),
+        "{problem}"
+    );
+    assert!(asked.elapsed() < ANSWER, "{:?}", asked.elapsed());
+}
+
+/// With exactly the four lines everything works: over HTTP and from a client, to exact and wildcard
+/// Subscriptions, on two nodes; and nothing is refused, and no password is logged.
+#[test]
+fn four_lines_are_enough() {
+    run(async {
+        let nats = server(&[IN, NODE], &[IN, NODE]).await;
+        let mut nodes = Vec::new();
+        for _ in 0..2 {
+            nodes.push(Gateway::start(settings(&nats, "gateway")).await);
+        }
+        let mut readers = Vec::new();
+        for node in &nodes {
+            for pattern in ["open.a", "open.>"] {
+                let mut reader = node.browser("").await;
+                reader.subscribe(pattern).await;
+                readers.push(reader);
+            }
+        }
+        assert_eq!(nodes[0].publish("open.a", "1").await.status(), 200);
+        let mut publisher = nodes[1].browser("").await;
+        publisher.publish("open.a", json!(2)).await;
+        let path = "/v1/topics/open.a";
+        let deleted = nodes[0].request(Method::DELETE, path).send().await;
+        assert_eq!(deleted.expect("an answer").status(), 200);
+        for reader in &mut readers {
+            for data in [json!(1), json!(2), Value::Null] {
+                assert_eq!(reader.message().await["data"], data);
+            }
+            reader.is_quiet().await;
+        }
+        for node in &nodes {
+            let log = node.log();
+            assert!(!log.contains("NATS refuses"), "{log}");
+            assert!(!log.contains(PASSWORD), "a password is logged");
+        }
+    });
+}
+
+/// Without the right to hear itself, or to speak to itself, a node proves nothing, and so it is not
+/// ready, confirms nothing and subscribes nobody; its log names the subject.
+#[test]
+fn without_its_echo_a_node_is_not_ready() {
+    run(async {
+        for (publish, subscribe, verb) in [
+            (&[IN, NODE][..], &[IN][..], "Subscription"),
+            (&[IN][..], &[IN, NODE][..], "Publish"),
+        ] {
+            let nats = server(publish, subscribe).await;
+            let gateway = Gateway::launch(&settings(&nats, "gateway"));
+            until("health is answered", SOON, || async {
+                gateway.health("ready").await.is_some()
+            })
+            .await;
+            names(&gateway, verb, "tidegate.node.").await;
+            is_refused_honestly(&gateway, Method::POST, "/v1/topics/open.a/messages").await;
+            is_refused_honestly(&gateway, Method::DELETE, "/v1/topics/open.a").await;
+            let mut browser = gateway.browser("").await;
+            for command in ["subscribe", "publish"] {
+                let command = json!({"type": command, "topic": "open.a", "data": 1});
+                let reply = timeout(ANSWER, browser.ask(command)).await;
+                let reply = reply.expect("an answer in time");
+                let code = reply["code"].as_str().unwrap_or_default();
+                assert!(
+                    matches!(code, "bus_unavailable" | "outcome_unknown"),
+                    "{reply}"
+                );
+            }
+            let health = gateway.health("ready").await.expect("health");
+            assert_eq!(health["ok"], false, "{health}");
+        }
+    });
+}
+
+/// Without the right to publish below `in`, no publish is confirmed, and the log names the subject.
+#[test]
+fn without_the_right_to_publish_nothing_is_confirmed() {
+    run(async {
+        let nats = server(&[NODE], &[IN, NODE]).await;
+        let gateway = Gateway::launch(&settings(&nats, "gateway"));
+        until("health is answered", SOON, || async {
+            gateway.health("ready").await.is_some()
+        })
+        .await;
+        is_refused_honestly(&gateway, Method::POST, "/v1/topics/open.a/messages").await;
+        is_refused_honestly(&gateway, Method::DELETE, "/v1/topics/open.a").await;
+        names(&gateway, "Publish", "tidegate.in.").await;
+        let mut browser = gateway.browser("").await;
+        for _ in 0..20 {
+            let command = json!({"type": "publish", "topic": "open.b", "data": 1});
+            let reply = browser.ask(command).await;
+            let code = reply["code"].as_str().unwrap_or_default();
+            assert!(
+                matches!(code, "bus_unavailable" | "outcome_unknown"),
+                "{reply}"
+            );
+        }
+    });
+}
+
+/// Without the right to subscribe below `in`, nobody is `subscribed` and deaf; the log names the
+/// subject.
+#[test]
+fn without_the_right_to_subscribe_nobody_is_deaf() {
+    run(async {
+        let nats = server(&[IN, NODE], &[NODE]).await;
+        let gateway = Gateway::launch(&settings(&nats, "gateway"));
+        until("health is answered", SOON, || async {
+            gateway.health("ready").await.is_some()
+        })
+        .await;
+        let mut browser = gateway.browser("").await;
+        for topic in ["open.a", "open.>", "open.*"] {
+            let command = json!({"type": "subscribe", "topic": topic});
+            let reply = browser.ask(command).await;
+            assert_eq!(reply["code"], "bus_unavailable", "{reply}");
+        }
+        names(&gateway, "Subscription", "tidegate.in.").await;
+    });
+}
