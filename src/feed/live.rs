@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::{Ask, AttachError, Event, ShardId, Ticket};
 use crate::bus::{Arrival, Bus, Live, SubscribeError};
@@ -57,7 +57,7 @@ impl Feed {
     pub(super) async fn run<B: Bus>(mut self, bus: B) {
         while let Some(live) = self.open(&bus).await {
             if !self.serve(live).await {
-                return;
+                break;
             }
         }
         // Whoever asked meanwhile is answered; whoever asks from now on makes the directory open
@@ -66,18 +66,19 @@ impl Feed {
         while let Some(ask) = self.asks.recv().await {
             self.refuse(ask);
         }
-        while self.shards.iter().any(Shard::is_behind) {
-            self.catch_up();
-            sleep(RETRY).await;
+        for shard in self.shards {
+            for answer in shard.waiting {
+                // A Shard that is gone waits for nothing.
+                let _ = shard.inbox.send(answer).await;
+            }
         }
     }
 
     /// Hands on what comes. Whether it is to be opened again: the Bus has ended it.
     async fn serve(&mut self, mut live: impl Live) -> bool {
-        let mut retry = interval(RETRY);
-        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = retries();
         loop {
-            let behind = self.shards.iter().any(Shard::is_behind);
+            let behind = self.is_behind();
             tokio::select! {
                 ask = self.asks.recv() => match ask {
                     Some(ask) => self.take(ask),
@@ -100,14 +101,17 @@ impl Feed {
     /// As long as somebody is attached from before, it goes on trying; what came meanwhile is lost,
     /// and told.
     async fn open<B: Bus>(&mut self, bus: &B) -> Option<B::Live> {
+        let mut retry = retries();
         loop {
             let mut attaching: Vec<(ShardId, Ticket)> = Vec::new();
             let pattern = self.pattern.clone();
             let subscribing = bus.subscribe(&pattern);
             tokio::pin!(subscribing);
             let outcome = loop {
+                let behind = self.is_behind();
                 tokio::select! {
                     outcome = &mut subscribing => break outcome,
+                    _ = retry.tick(), if behind => self.catch_up(),
                     ask = self.asks.recv() => match ask? {
                         Ask::Attach { shard, ticket, .. } => attaching.push((shard, ticket)),
                         Ask::Detach { shard, .. } => {
@@ -135,13 +139,19 @@ impl Feed {
     /// Waits before the next try. Whoever asks is refused.
     async fn pause(&mut self) -> Option<()> {
         let until = Instant::now() + REOPEN;
+        let mut retry = retries();
         loop {
-            self.catch_up();
+            let behind = self.is_behind();
             tokio::select! {
                 () = sleep_until(until) => return Some(()),
+                _ = retry.tick(), if behind => self.catch_up(),
                 ask = self.asks.recv() => self.refuse(ask?),
             }
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.shards.iter().any(Shard::is_behind)
     }
 
     fn refuse(&mut self, ask: Ask) {
@@ -199,6 +209,12 @@ impl Feed {
             shard.catch_up(&self.pattern);
         }
     }
+}
+
+fn retries() -> Interval {
+    let mut retries = interval(RETRY);
+    retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    retries
 }
 
 impl Shard {

@@ -31,8 +31,8 @@ pub(super) struct Connection {
     pub(super) session: Session,
     pub(super) outbox: Outbox,
     pub(super) reader: Reader,
-    /// Bytes of a frame that is not there in full. Without storage otherwise.
-    pub(super) unread: BytesMut,
+    /// Bytes of a frame that is not there in full: hardly ever any.
+    pub(super) unread: Option<Box<BytesMut>>,
     /// The Connection's task, once it has run.
     pub(super) waker: Option<Waker>,
     pub(super) opened: Moment,
@@ -49,6 +49,8 @@ pub(super) struct Connection {
     pub(super) heartbeat: Heartbeat,
     /// Whether it is on the Shard's list of those to flush.
     pub(super) dirty: bool,
+    /// Something did not fit into the Outbox: nothing more goes in, and it ends at the next flush.
+    pub(super) overflowed: bool,
     /// When it is to have gone elsewhere.
     pub(super) leaves: Option<Moment>,
     /// The right to be here.

@@ -98,13 +98,14 @@ impl Shard {
         let Some(connection) = self.get(key) else {
             return;
         };
-        let mut unread = std::mem::take(&mut connection.unread);
-        let waited = !unread.is_empty();
-        let bytes = if waited {
-            unread.extend_from_slice(bytes);
-            &mut unread
-        } else {
-            bytes
+        let mut unread = connection.unread.take();
+        let waited = unread.is_some();
+        let bytes = match &mut unread {
+            Some(unread) => {
+                unread.extend_from_slice(bytes);
+                &mut **unread
+            }
+            None => bytes,
         };
         let all = bytes.len();
         while let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) {
@@ -115,7 +116,8 @@ impl Shard {
                     return;
                 }
                 Ok(None) => {
-                    connection.unread = BytesMut::from(&bytes[..]);
+                    let half = (!bytes.is_empty()).then(|| Box::new(BytesMut::from(&bytes[..])));
+                    connection.unread = half;
                     return;
                 }
                 Err(close) => return self.end(key, close),

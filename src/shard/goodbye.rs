@@ -7,7 +7,6 @@ use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
 use tracing::info;
 
 use super::connection::Goodbye;
@@ -31,7 +30,7 @@ impl Shard {
         let user: Option<Box<str>> = connection.session.user().map(Into::into);
         let lasted_ms = now.0 - connection.opened.0;
         connection.session.end(&mut outputs);
-        connection.unread = BytesMut::new();
+        connection.unread = None;
         connection.goodbye = Some(Goodbye { until: Moment(now.0 + GOODBYE_MS), shut: false });
         let mut writes = 0;
         if let Some(status) = close.status() {

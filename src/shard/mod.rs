@@ -163,12 +163,16 @@ pub struct Key {
 }
 
 impl Key {
-    const fn pack(self) -> u64 {
+    /// Both halves in one number, as a [`Ticket`] carries them.
+    #[must_use]
+    pub const fn pack(self) -> u64 {
         (self.index as u64) << 32 | self.serial as u64
     }
 
+    /// What [`pack`](Self::pack) made of it, again.
+    #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of what `pack` made")]
-    const fn unpack(packed: u64) -> Self {
+    pub const fn unpack(packed: u64) -> Self {
         Self { index: (packed >> 32) as u32, serial: packed as u32 }
     }
 }
@@ -334,7 +338,7 @@ impl Shard {
             session: Session::new(&self.world.config.session, now),
             outbox: Outbox::behind(takeover.head),
             reader: Reader::default(),
-            unread: BytesMut::new(),
+            unread: None,
             waker: None,
             opened: now.moment,
             heard: now.moment,
@@ -344,6 +348,7 @@ impl Shard {
             slot: 0,
             heartbeat: Heartbeat::default(),
             dirty: false,
+            overflowed: false,
             leaves: None,
             pass: takeover.pass,
             goodbye: None,
@@ -573,21 +578,20 @@ impl Shard {
     fn queue(&mut self, key: Key, piece: &Piece, now: Moment) {
         let bytes_max = self.world.config.outbox_bytes;
         let mut writes = 0;
-        let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
+        let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none() && !one.overflowed)
+        else {
             return;
         };
         let was_blocked = connection.blocked.is_some();
-        let pushed = connection.push(piece, bytes_max, now, &mut writes);
+        // It ends when it is flushed: here its Session may be in the middle of what it wants.
+        connection.overflowed = connection.push(piece, bytes_max, now, &mut writes).is_err();
         let is_blocked = connection.blocked.is_some();
         let clean = !std::mem::replace(&mut connection.dirty, true);
         if clean {
             self.dirty.push(key);
         }
         self.counts.writes.add(writes);
-        if pushed.is_err() {
-            self.counts.slow_consumers.add(1);
-            self.end(key, Close::Refused(Code::SlowConsumer));
-        } else if is_blocked && !was_blocked {
+        if is_blocked && !was_blocked {
             self.schedule(key);
         }
     }
@@ -598,6 +602,10 @@ impl Shard {
             return;
         };
         connection.dirty = false;
+        if connection.overflowed && connection.goodbye.is_none() {
+            self.counts.slow_consumers.add(1);
+            return self.end(key, Close::Refused(Code::SlowConsumer));
+        }
         let was_blocked = connection.blocked.is_some();
         let flushed = connection.flush(now, &mut writes);
         let is_blocked = connection.blocked.is_some();

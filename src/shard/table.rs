@@ -125,3 +125,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

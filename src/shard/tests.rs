@@ -147,3 +147,52 @@ async fn a_socket_that_blocks_in_a_push_is_looked_at_in_time() {
     };
     LocalSet::new().run_until(test).await;
 }
+
+/// An Outbox that holds far more than the kernel takes for a socket: the next Frame overflows it.
+fn stuff(shard: &mut Shard, key: Key) {
+    let piece = Rc::new(Bytes::from(vec![b' '; 64 << 20]));
+    let outbox = &mut shard.get(key).unwrap().outbox;
+    outbox.push(&piece, usize::MAX).unwrap();
+}
+
+/// Whether this Connection has ended as too slow, and the table holds nothing.
+fn is_let_go(shard: &mut Shard, key: Key) -> bool {
+    shard.flush(key, Moment(0));
+    let ended = shard.get(key).is_none_or(|one| one.goodbye.is_some());
+    assert_eq!(shard.table.subscriptions(), 0);
+    assert_eq!(shard.table.patterns(), 0);
+    ended && shard.counts.slow_consumers.get() == 1
+}
+
+/// An Outbox that overflows on `connected`, while the attaches behind it are still to be carried
+/// out: these are let go as well.
+#[tokio::test]
+async fn an_overflow_ahead_of_an_attach_leaves_nothing_behind() {
+    let test = async {
+        let (feeds, _asks) = Feeds::channel();
+        let shard = Shard::new(ShardId(0), world(feeds), Arc::default());
+        let (_client, key) = adopt(&shard, &[]).await;
+        let mut shard = shard.borrow_mut();
+        stuff(&mut shard, key);
+        let text = r#"{"type":"subscribe","topics":[{"topic":"a"},{"topic":"b"}]}"#;
+        shard.handle(key, Input::Command(json::decode(text)));
+        assert!(is_let_go(&mut shard, key));
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+/// An Outbox that overflows on `subscribed`, while the join behind it is still to be carried out:
+/// the table does not keep the dead.
+#[tokio::test]
+async fn an_overflow_ahead_of_a_join_leaves_nothing_behind() {
+    let test = async {
+        let (feeds, _asks) = Feeds::channel();
+        let shard = Shard::new(ShardId(0), world(feeds), Arc::default());
+        let (_client, key) = adopt(&shard, &["a"]).await;
+        let mut shard = shard.borrow_mut();
+        stuff(&mut shard, key);
+        shard.take(Event::Attached(Ticket { connection: key.pack(), number: 1 }));
+        assert!(is_let_go(&mut shard, key));
+    };
+    LocalSet::new().run_until(test).await;
+}

@@ -20,11 +20,7 @@ const STEADY: &str = "open.steady";
 async fn visit(address: std::net::SocketAddr, number: u64) {
     let topic = format!("open.t{}", number % TOPICS);
     let in_query = number.is_multiple_of(3);
-    let query = if in_query {
-        format!("topic={topic}")
-    } else {
-        String::new()
-    };
+    let query = if in_query { format!("topic={topic}") } else { String::new() };
     let mut browser = Browser::connect(address, &query).await;
     if in_query {
         for kind in ["connected", "subscribed"] {
@@ -77,7 +73,8 @@ fn who_comes_and_goes_leaves_nothing_behind() {
         while began.elapsed() < TIME {
             let due = began.elapsed().as_millis() * u128::from(A_SECOND) / 1_000;
             while u128::from(number) < due {
-                let node = &nodes[usize::from(number.is_multiple_of(2))];
+                // Every Topic on either node.
+                let node = &nodes[usize::from((number / TOPICS).is_multiple_of(2))];
                 visits.spawn(visit(node.client, number));
                 number += 1;
             }
@@ -108,10 +105,8 @@ fn who_comes_and_goes_leaves_nothing_behind() {
         for (node, descriptors) in nodes.iter().zip(descriptors) {
             node.until_empty(descriptors, SOON).await;
         }
-        until("NATS holds what it held before", LINGER, || async {
-            upstream(&nats).await == base
-        })
-        .await;
+        until("NATS holds what it held before", LINGER, || async { upstream(&nats).await == base })
+            .await;
         for node in &nodes {
             let log = node.log();
             for word in ["\"WARN\"", "\"ERROR\"", "panicked"] {

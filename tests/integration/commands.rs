@@ -563,3 +563,44 @@ fn dev_does_not_start_in_kubernetes_unless_forced() {
         assert_eq!(answer["version"], env!("CARGO_PKG_VERSION"));
     });
 }
+
+/// `check --live` takes one Publication through a gateway that runs, and ends with another number
+/// where it is refused and where nobody is.
+#[test]
+fn a_running_gateway_can_be_checked() {
+    run(async {
+        let gateway = Gateway::start(Settings::open()).await;
+        let url = format!("http://{}", gateway.client);
+        let check =
+            async |more: &[&str]| tidegate(&[&["check", "--live", &url], more].concat()).await;
+
+        let passed = check(&["--topic", "open.check"]).await;
+        assert_eq!(passed.code, Some(0), "{passed:?}");
+        let steps = passed.stdout.lines().map(|line| {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            assert!(line["ms"].is_number(), "{line}");
+            line["step"].as_str().expect("a step").to_owned()
+        });
+        let expected = ["answer", "connect", "subscribe", "publish", "receive"];
+        assert_eq!(steps.collect::<Vec<_>>(), expected);
+
+        // Nobody but a Token's holder may here; this one may listen, and not publish.
+        let refused = check(&[]).await;
+        assert_eq!(refused.code, Some(77), "{refused:?}");
+        let grants = Grants { subscribe: vec!["demo.>".to_owned()], publish: Vec::new() };
+        let half = check(&["--token", &Gateway::token("ana", &grants)]).await;
+        assert_eq!(half.code, Some(77), "{half:?}");
+        assert!(half.stderr.contains("forbidden"), "{half:?}");
+        assert_eq!(half.stdout.lines().count(), 3, "{half:?}");
+        let bad = check(&["--token", "none"]).await;
+        assert_eq!(bad.code, Some(77), "{bad:?}");
+
+        let nobody = format!("http://{}", free_address());
+        let alone = tidegate(&["check", "--live", &nobody]).await;
+        assert_eq!(alone.code, Some(69), "{alone:?}");
+        // The management port is none for clients.
+        let other = format!("http://{}", gateway.management);
+        let wrong = tidegate(&["check", "--live", &other]).await;
+        assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    });
+}

@@ -14,6 +14,8 @@ mod bodies;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod churn;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod deaths;
@@ -22,9 +24,13 @@ mod delivery;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod feeds;
+#[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod handshakes;
+#[cfg(test)]
+mod laws;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
@@ -34,7 +40,13 @@ mod memory;
 #[cfg(test)]
 mod origins;
 #[cfg(test)]
+mod permissions;
+#[cfg(test)]
+mod rolling;
+#[cfg(test)]
 mod slow;
+#[cfg(test)]
+mod spy;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]

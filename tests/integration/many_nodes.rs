@@ -186,7 +186,7 @@ async fn publish_through(trouble: Trouble) {
     let mut reader = node.browser("").await;
     reader.subscribe("open.>").await;
     let backend = nats.backend().await;
-    let mut spy = backend.subscribe("tidegate.in.>").await.unwrap();
+    let mut spy = backend.subscribe("tidegate.in.open.>").await.unwrap();
     backend.flush().await.unwrap();
 
     let (mut confirmed, mut refused) = (Vec::new(), 0);

@@ -10,7 +10,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
@@ -22,6 +22,8 @@ const CLIENTS: usize = 150;
 const TOPIC: &str = "open.news";
 /// What the last message says.
 const END: &str = "end";
+/// How long a client reads on from its old socket once the new one is live.
+const LINGER: Duration = Duration::from_secs(1);
 /// Nobody hears nothing for longer.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -111,16 +113,19 @@ async fn moved(mut old: Browser, balancer: SocketAddr, slot: Duration, seen: &mu
             }
         }
     };
+    // What reached the new node before this Subscription may still be on its way through the old one.
+    let lingers = Instant::now() + LINGER;
+    while let Ok(frame) = timeout_at(lingers, old.next_or_close(SILENCE)).await {
+        let frame = frame.unwrap_or_else(|closed| panic!("it ends too early: {closed:?}"));
+        assert_eq!(seen.note(&frame), None, "told twice");
+    }
     leave(old, seen).await;
     new
 }
 
 /// Closes with 1000, and reads on until the node has closed, too.
 async fn leave(mut browser: Browser, seen: &mut Seen) {
-    let goodbye = CloseFrame {
-        code: CloseCode::Normal,
-        reason: "".into(),
-    };
+    let goodbye = CloseFrame { code: CloseCode::Normal, reason: "".into() };
     browser.send_raw(Message::Close(Some(goodbye))).await;
     loop {
         match browser.next_or_close(SOON).await {
@@ -135,11 +140,7 @@ async fn leave(mut browser: Browser, seen: &mut Seen) {
 
 /// Publishes a dense counter until it is told to stop, then the end; gives how many it were.
 async fn publish(balancer: SocketAddr, stop: Arc<AtomicBool>) -> u64 {
-    let http = Client::builder()
-        .pool_max_idle_per_host(0)
-        .timeout(SOON)
-        .build()
-        .expect("a client");
+    let http = Client::builder().pool_max_idle_per_host(0).timeout(SOON).build().expect("a client");
     let publish = async |data: Value| {
         let url = format!("http://{balancer}/v1/topics/{TOPIC}/messages");
         let answer = http.post(url).body(data.to_string()).send().await;
@@ -164,11 +165,8 @@ async fn publish(balancer: SocketAddr, stop: Arc<AtomicBool>) -> u64 {
 fn rolling_over_three_nodes_loses_nothing() {
     run(async {
         let nats = Nats::start().await;
-        let settings = || {
-            Settings::open()
-                .on(&nats.url())
-                .line("drain: {lame_duck: 1s, window: 4s}")
-        };
+        let settings =
+            || Settings::open().on(&nats.url()).line("drain: {lame_duck: 1s, window: 4s}");
         let mut nodes = Vec::new();
         for _ in 0..3 {
             nodes.push(Gateway::start(settings()).await);
@@ -184,7 +182,8 @@ fn rolling_over_three_nodes_loses_nothing() {
         })
         .await;
         let stop = Arc::new(AtomicBool::new(false));
-        let publisher = tokio::spawn(publish(balancer.address, Arc::clone(&stop)));
+        let mut publisher = JoinSet::new();
+        publisher.spawn(publish(balancer.address, Arc::clone(&stop)));
 
         let mut told = 0;
         for _ in 0..3 {
@@ -201,23 +200,25 @@ fn rolling_over_three_nodes_loses_nothing() {
             let mut late = old.browser("").await;
             late.subscribe(TOPIC).await;
             balancer.remove(old.client);
-            let left = tokio::spawn(late_leaves(late));
+            let mut left = JoinSet::new();
+            left.spawn(late_leaves(late));
             let new = Gateway::start(settings()).await;
             balancer.add(new.client);
             nodes.push(new);
             let ended = old.ended(Duration::from_secs(15)).await;
             assert_eq!(ended, Some(0), "{}", old.log());
-            left.await.expect("it is told, too");
+            let left = left.join_next().await.expect("somebody came late");
+            left.expect("it is told, too");
             told += usize::try_from(here).expect("a few");
         }
         stop.store(true, Ordering::Relaxed);
-        let published = publisher.await.expect("every publish is taken");
+        let published = publisher.join_next().await.expect("a publisher");
+        let published = published.expect("every publish is taken");
         let (mut moves, mut count) = (0, 0);
         while let Some(seen) = clients.join_next().await {
             let seen = seen.expect("a client that was served");
-            let lost: Vec<u64> = (0..published)
-                .filter(|number| !seen.numbers.contains(number))
-                .collect();
+            let lost: Vec<u64> =
+                (0..published).filter(|number| !seen.numbers.contains(number)).collect();
             assert!(lost.is_empty(), "of {published}: {lost:?} are missing");
             moves += seen.moves;
             count += 1;
@@ -282,13 +283,7 @@ fn a_lame_duck_of_nats_is_no_trouble() {
             })
             .await;
         }
-        assert_eq!(
-            nodes[0]
-                .publish(TOPIC, json!(END).to_string())
-                .await
-                .status(),
-            200
-        );
+        assert_eq!(nodes[0].publish(TOPIC, json!(END).to_string()).await.status(), 200);
         for reader in &mut readers {
             let to_the_end = async {
                 loop {

@@ -11,7 +11,7 @@ use crate::harness::raw::Raw;
 use crate::harness::{Browser, Gateway, Grants, Settings, run, soon};
 use crate::unharmed::Unharmed;
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let mut settings = Settings::open()
         .limit("commands_per_second: 10000")
         .limit("commands_burst: 10000")
@@ -38,7 +38,7 @@ fn long(bytes: usize) -> String {
     text
 }
 
-fn legal_topics() -> Vec<String> {
+pub(crate) fn legal_topics() -> Vec<String> {
     let mut topics: Vec<String> = [
         "open.a",
         "open.A",
@@ -104,7 +104,7 @@ fn legal_topics() -> Vec<String> {
     topics
 }
 
-fn illegal_topics() -> Vec<String> {
+pub(crate) fn illegal_topics() -> Vec<String> {
     let mut topics: Vec<String> = [
         // Wildcards.
         "*",
@@ -243,7 +243,7 @@ fn illegal_topics() -> Vec<String> {
 }
 
 /// Every byte that is not a letter or digit, percent-encoded.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() {
@@ -257,7 +257,7 @@ fn encoded(text: &str) -> String {
 }
 
 /// One request on a connection of its own, as it stands: status and body.
-async fn raw(gateway: &Gateway, method: &str, path: &str, body: &str) -> (u16, Value) {
+pub(crate) async fn raw(gateway: &Gateway, method: &str, path: &str, body: &str) -> (u16, Value) {
     let mut raw = Raw::connect(gateway.client).await;
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: g\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
@@ -272,7 +272,11 @@ async fn raw(gateway: &Gateway, method: &str, path: &str, body: &str) -> (u16, V
 }
 
 /// The codes that a text gets by each of the ways to publish, `ok` if it is taken.
-async fn published(gateway: &Gateway, publisher: &mut Browser, text: &str) -> [String; 4] {
+pub(crate) async fn published(
+    gateway: &Gateway,
+    publisher: &mut Browser,
+    text: &str,
+) -> [String; 4] {
     let word = |answer: &Value| answer["code"].as_str().unwrap_or("ok").to_owned();
     let path = format!("/v1/topics/{}", encoded(text));
     let (status, posted) = raw(gateway, "POST", &format!("{path}/messages"), "1").await;
@@ -294,7 +298,7 @@ async fn published(gateway: &Gateway, publisher: &mut Browser, text: &str) -> [S
 
 /// Each legal name arrives four times under itself, at an exact Subscription and at wildcards.
 #[test]
-fn legal_topics_arrive_under_their_name() {
+pub(crate) fn legal_topics_arrive_under_their_name() {
     run(async {
         let gateway = Gateway::start(settings()).await;
         let mut unharmed = Unharmed::before(&gateway).await;
@@ -328,7 +332,7 @@ fn legal_topics_arrive_under_their_name() {
 
 /// Each illegal name is `invalid_topic` by all four ways, and nobody hears of it.
 #[test]
-fn illegal_topics_are_refused_by_every_way() {
+pub(crate) fn illegal_topics_are_refused_by_every_way() {
     run(async {
         let gateway = Gateway::start(settings()).await;
         let mut unharmed = Unharmed::before(&gateway).await;

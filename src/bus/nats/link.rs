@@ -8,9 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, Event, connection};
+use async_nats::{Client, Event, Subscriber, connection};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -23,6 +25,10 @@ pub(super) const EVENTS_MAX: usize = 128;
 const LOOK: Duration = Duration::from_millis(250);
 /// Overflow of a subscription is told at most this often: one burst gives thousands of events.
 const OVERFLOW_TOLD: Duration = Duration::from_secs(1);
+/// A server that cannot be reached is told at most this often.
+const CLIENT_TOLD: Duration = Duration::from_secs(10);
+/// A probe that takes longer has failed.
+const PROBE: Duration = Duration::from_secs(1);
 const LAME_DUCK_SPREAD_MS: u64 = 1_000;
 
 /// How often this client has connected.
@@ -42,6 +48,8 @@ pub(super) struct Watcher {
     pub(super) denied: Arc<Denied>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) link: watch::Sender<Link>,
+    pub(super) probe: String,
+    pub(super) probes: Subscriber,
 }
 
 impl Watcher {
@@ -49,12 +57,15 @@ impl Watcher {
     pub(super) async fn run(mut self) {
         let mut generation = 0;
         let mut overflow_told: Option<Instant> = None;
+        let mut client_told: Option<Instant> = None;
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             let event = tokio::select! {
-                _ = looks.tick() => None,
+                biased;
+                // A look may take seconds; what has happened is told before.
                 event = self.events.recv() => event,
+                _ = looks.tick() => None,
             };
             match event {
                 Some(Event::SlowConsumer(_)) => {
@@ -66,19 +77,44 @@ impl Watcher {
                 }
                 Some(Event::LameDuckMode) => self.leave_lame_duck().await,
                 Some(Event::ServerError(fault)) => error!(error = %fault, "NATS refuses"),
-                Some(Event::ClientError(fault)) => warn!(error = %fault, "NATS client"),
+                Some(Event::ClientError(fault)) => {
+                    if client_told.is_none_or(|at| at.elapsed() >= CLIENT_TOLD) {
+                        warn!(error = %fault, "NATS cannot be reached");
+                        client_told = Some(Instant::now());
+                    }
+                }
                 Some(_) | None => {}
+            }
+            if !self.events.is_empty() {
+                continue;
             }
             if !is_connected(&self.client) {
                 self.lost();
             } else if self.look_is_needed(generation) {
                 let now = self::generation(&self.client);
-                if self.echo.round().await == Some(now) {
+                if self.echo.round().await == Some(now) && self.probed().await {
                     generation = now;
                     self.whole();
                 }
             }
         }
+    }
+
+    /// Whether what is published among Topics arrives: a refusal of either right is silent there.
+    async fn probed(&mut self) -> bool {
+        let number = Bytes::from(Uuid::now_v7().to_string());
+        if self.client.publish(self.probe.clone(), number.clone()).await.is_err() {
+            return false;
+        }
+        let coming = async {
+            while let Some(probe) = self.probes.next().await {
+                if probe.payload == number {
+                    return true;
+                }
+            }
+            false
+        };
+        timeout(PROBE, coming).await.unwrap_or(false)
     }
 
     fn look_is_needed(&self, generation: u64) -> bool {

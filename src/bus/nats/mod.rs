@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderValue};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderValue, ServerAddr};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -139,6 +139,10 @@ impl Nats {
             .subscribe(subjects.echo())
             .await
             .map_err(|fault| ConnectError::Client(fault.to_string()))?;
+        let probes = client
+            .subscribe(subjects.probe())
+            .await
+            .map_err(|fault| ConnectError::Client(fault.to_string()))?;
         let (echo, rounds) = Rounds::new(client.clone(), subjects.echo(), echoes);
         let (link, link_end) = watch::channel(Link::new(false));
         let watcher = Watcher {
@@ -147,6 +151,8 @@ impl Nats {
             echo: echo.clone(),
             events: events_end,
             link,
+            probe: subjects.probe(),
+            probes,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(rounds.run());
@@ -165,7 +171,7 @@ impl Bus for Nats {
     type Live = Subscription;
 
     async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
-        if !link::is_connected(&self.0.client) {
+        if !link::is_connected(&self.0.client) || !self.0.link.borrow().connected {
             return Err(PublishError::Unavailable);
         }
         let generation = link::generation(&self.0.client);
@@ -186,7 +192,7 @@ impl Bus for Nats {
     }
 
     async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, SubscribeError> {
-        if !link::is_connected(&self.0.client) {
+        if !link::is_connected(&self.0.client) || !self.0.link.borrow().connected {
             return Err(SubscribeError::Unavailable);
         }
         let (mut link, denied) = (self.0.link.clone(), self.0.denied.watch());
@@ -221,6 +227,10 @@ async fn options(config: &Config, id: &str) -> Result<ConnectOptions, ConnectErr
         .client_capacity(CLIENT_ITEMS)
         .retry_on_initial_connect()
         .reconnect_delay_callback(reconnect_delay);
+    // The client library reads no user out of a URL.
+    if let Some((user, password)) = userinfo(&config.url) {
+        options = options.user_and_password(user, password);
+    }
     if let Some(file) = &config.credentials_file {
         options = options.credentials_file(file).await.map_err(ConnectError::Credentials)?;
     }
@@ -231,6 +241,14 @@ async fn options(config: &Config, id: &str) -> Result<ConnectOptions, ConnectErr
         options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
     }
     Ok(options)
+}
+
+/// The first user and password that the addresses name; all servers take the same.
+fn userinfo(addresses: &str) -> Option<(String, String)> {
+    addresses.split(',').find_map(|address| {
+        let address: ServerAddr = address.trim().parse().ok()?;
+        Some((address.username()?.to_owned(), address.password()?.to_owned()))
+    })
 }
 
 /// Fast at first, and not all nodes in step.

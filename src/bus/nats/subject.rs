@@ -49,6 +49,11 @@ impl Subjects {
         format!("{}.node.{}.echo", self.prefix, self.id)
     }
 
+    /// Where this node sees whether it may publish and subscribe among Topics; no client can name it.
+    pub(super) fn probe(&self) -> String {
+        format!("{}.in._node.{}", self.prefix, self.id)
+    }
+
     /// The Topic of a subject; none if nobody who keeps to our grammar sent it.
     pub(super) fn read(&self, subject: &str) -> Option<Topic> {
         let topic = subject.strip_prefix(&*self.prefix)?.strip_prefix(".in.")?;

@@ -1,6 +1,7 @@
 //! What the tests are told with: a [`Gateway`] that is a real process, a [`Browser`] that is a real
 //! WebSocket, a [`Proxy`] between them that can fail, and [`until`], the one place that waits.
 
+pub(crate) mod balancer;
 pub(crate) mod browser;
 pub(crate) mod gateway;
 pub(crate) mod nats;
@@ -8,6 +9,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 
+pub(crate) use balancer::Balancer;
 pub(crate) use browser::Browser;
 pub(crate) use gateway::{Gateway, Grants, Settings};
 pub(crate) use nats::Nats;

@@ -109,6 +109,11 @@ impl Nats {
         format!("nats://{}", self.client)
     }
 
+    /// The same as somebody with a password.
+    pub(crate) fn url_as(&self, user: &str, password: &str) -> String {
+        format!("nats://{user}:{password}@{}", self.client)
+    }
+
     /// A client of its own, as a backend has one.
     pub(crate) async fn backend(&self) -> async_nats::Client {
         async_nats::connect(self.url()).await.expect("NATS takes a client")
