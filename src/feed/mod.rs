@@ -224,6 +224,10 @@ impl<B: Bus> Directory<B> {
 
     fn open_feed(&mut self, pattern: &Pattern) -> Result<(), AttachError> {
         if self.open.len() >= self.config.feeds {
+            // A Feed that could not subscribe has ended; it takes nobody's place.
+            self.open.retain(|_, feed| !feed.asks.is_closed());
+        }
+        if self.open.len() >= self.config.feeds {
             return Err(AttachError::Overloaded);
         }
         let (sender, asks) = mpsc::channel(FEED_INBOX_ITEMS);

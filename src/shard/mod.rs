@@ -9,7 +9,7 @@
 //! LAWS:
 //! * The order of the inbox is the order of the world: what stands behind `Attached` is for that
 //!   Subscription, what stands before it is not.
-//! * There is one exit, [`Shard::end`], whatever the reason.
+//! * There is one exit, `Shard::end`, whatever the reason.
 //! * The `RefCell` around a Shard is borrowed for one call at a time, and never over an await.
 
 mod connection;

@@ -1,6 +1,6 @@
 //! Who gets what: from Feed and Topic to Connections.
 //!
-//! Each distinct Pattern that somebody on this Shard wants has one [`Feed`] here. A Publication comes
+//! Each distinct Pattern that somebody on this Shard wants has one `Feed` here. A Publication comes
 //! once for every Feed that matches its Topic, and a Connection must get it once: it counts under the
 //! first of its Subscriptions that match. Who that is depends on Feed and Topic alone, so the answer is
 //! kept until a Subscription of one of its Connections comes or goes.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate::bus::{Arrival, Bus, Live, memory};
+use tidegate::bus::{Arrival, Bus, Live, memory, nats};
 use tidegate::publication::{Publication, Timestamp, Trace};
 use tidegate::topic::{Pattern, Topic};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::harness::{run, soon};
+use crate::harness::{Nats, SOON, run, soon, until};
 
 /// A Bus is quiet if nothing comes for this long.
 const QUIET: Duration = Duration::from_millis(100);
@@ -251,5 +251,97 @@ fn the_memory_bus_holds_every_law() {
         let bus = memory::Memory::default();
         holds_every_law(async || bus.clone()).await;
         a_slow_subscriber_is_told_and_loses_only_its_own(&bus, memory::QUEUE_ITEMS).await;
+    });
+}
+
+/// A node of its own on this server, connected.
+async fn node(server: &Nats) -> nats::Nats {
+    let config = nats::Config { url: server.url(), ..nats::Config::default() };
+    let now = || Timestamp(0);
+    let bus = nats::Nats::connect(&config, "test", now).await.expect("a legal configuration");
+    until("the node is connected", SOON, async || bus.link().borrow().connected).await;
+    bus
+}
+
+/// Two nodes on a real server hold every law between them, and each for itself.
+#[test]
+fn the_nats_bus_holds_every_law() {
+    run(async {
+        let server = Nats::start().await;
+        holds_every_law(async || node(&server).await).await;
+        let bus = node(&server).await;
+        holds_every_law(async || bus.clone()).await;
+    });
+}
+
+/// On NATS one link is suspected for all subscriptions of a node: one that is not read is told that
+/// it lost, and one beside it may be, but misses nothing.
+#[test]
+fn a_slow_subscriber_on_nats_is_told_and_loses_only_its_own() {
+    run(async {
+        let server = Nats::start().await;
+        let (bus, publisher) = (node(&server).await, node(&server).await);
+        let mut slow = subscribe(&bus, "laws.slow").await;
+        let mut brisk = subscribe(&bus, "laws.*").await;
+        let all = memory::QUEUE_ITEMS + 100;
+        for n in 0..all {
+            publish(&publisher, "laws.slow", "slow", n).await;
+            let (came, _) = next_past_losses(&mut brisk).await;
+            assert_eq!(*came.id, *format!("slow-{n}"));
+        }
+        let mut told = 0;
+        for n in 0..memory::QUEUE_ITEMS {
+            let (came, losses) = next_past_losses(&mut slow).await;
+            assert_eq!(*came.id, *format!("slow-{n}"));
+            told += losses;
+        }
+        publish(&publisher, "laws.slow", "slow", all).await;
+        let (came, losses) = next_past_losses(&mut slow).await;
+        assert_eq!(*came.id, *format!("slow-{all}"));
+        assert!(told + losses > 0, "the loss is told before what comes behind it");
+        let (came, _) = next_past_losses(&mut brisk).await;
+        assert_eq!(*came.id, *format!("slow-{all}"));
+    });
+}
+
+/// The next Publication, and how often a loss was told before it.
+async fn next_past_losses(live: &mut impl Live) -> (Arc<Publication>, usize) {
+    let mut losses = 0;
+    loop {
+        match soon("an arrival", live.next()).await {
+            Some(Arrival::Publication(publication)) => return (publication, losses),
+            Some(Arrival::Lost) => losses += 1,
+            None => panic!("it should go on"),
+        }
+    }
+}
+
+/// A queue that overflows again right after that was told is told again: no loss is forgotten.
+#[test]
+fn a_second_overflow_on_nats_is_told_as_well() {
+    run(async {
+        let server = Nats::start().await;
+        let (bus, backend) = (node(&server).await, server.backend().await);
+        let mut slow = subscribe(&bus, "laws.twice").await;
+        let flood = async |count: usize| {
+            for _ in 0..count {
+                backend.publish("tidegate.in.laws.twice", "1".into()).await.unwrap();
+            }
+            backend.flush().await.unwrap();
+        };
+        flood(memory::QUEUE_ITEMS + 50).await;
+        let link = bus.link();
+        until("the first overflow is told", SOON, async || link.borrow().suspicions > 1).await;
+        let (mut came, mut losses) = (0, 0);
+        while came < 1_000 || losses == 0 {
+            match soon("an arrival", slow.next()).await {
+                Some(Arrival::Publication(_)) => came += 1,
+                Some(Arrival::Lost) => losses += 1,
+                None => panic!("it should go on"),
+            }
+        }
+        flood(1_000 + 500).await;
+        let told = async { while !matches!(slow.next().await, Some(Arrival::Lost)) {} };
+        soon("the second loss is told", told).await;
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! The client library reconnects by itself and says so in events that it may drop; the count of its
 //! connects is the only sure sign. So it is read several times a second, and events only make that
-//! faster. Everybody who must tell of a loss watches [`State`]: a risen `suspicions` means that
+//! faster. Everybody who must tell of a loss watches [`Link`]: a risen `suspicions` means that
 //! something may be missing since.
 
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl Watcher {
     /// Runs as long as the node.
     pub(super) async fn run(mut self) {
         let mut generation = 0;
-        let mut overflow_told: Option<Instant> = None;
+        let (mut overflowed, mut overflow_told) = (false, None::<Instant>);
         let mut client_told: Option<Instant> = None;
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -68,13 +68,7 @@ impl Watcher {
                 _ = looks.tick() => None,
             };
             match event {
-                Some(Event::SlowConsumer(_)) => {
-                    if overflow_told.is_none_or(|at| at.elapsed() >= OVERFLOW_TOLD) {
-                        warn!("A queue from NATS was full, and something was lost");
-                        overflow_told = Some(Instant::now());
-                        self.suspect();
-                    }
-                }
+                Some(Event::SlowConsumer(_)) => overflowed = true,
                 Some(Event::LameDuckMode) => self.leave_lame_duck().await,
                 Some(Event::ServerError(fault)) => error!(error = %fault, "NATS refuses"),
                 Some(Event::ClientError(fault)) => {
@@ -87,6 +81,12 @@ impl Watcher {
             }
             if !self.events.is_empty() {
                 continue;
+            }
+            // What overflows again meanwhile is told when its time comes, never forgotten.
+            if overflowed && overflow_told.is_none_or(|at| at.elapsed() >= OVERFLOW_TOLD) {
+                warn!("A queue from NATS was full, and something was lost");
+                (overflowed, overflow_told) = (false, Some(Instant::now()));
+                self.suspect();
             }
             if !is_connected(&self.client) {
                 self.lost();
