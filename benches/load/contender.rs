@@ -111,16 +111,6 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the contender and returns when it is ready.
     pub(crate) fn start(contender: &Contender) -> Fallible<Self> {
-        if contender.kind != Kind::Tidegate {
-            return Self::start_with(contender, "");
-        }
-        // A handshake limit is no part of what is measured; a node that does not have the key yet
-        // refuses it, and then has no such limit either.
-        let limit = "  handshakes_per_second: 100000\n";
-        Self::start_with(contender, limit).or_else(|_| Self::start_with(contender, ""))
-    }
-
-    fn start_with(contender: &Contender, limits: &str) -> Fallible<Self> {
         let folder = tempfile::Builder::new().prefix("tidegate-load-").tempdir()?;
         let [listen, other] = free_addresses()?;
         let log = File::create(folder.path().join("log"))?;
@@ -133,7 +123,7 @@ impl Server {
             }
             Kind::Tidegate => {
                 let file = folder.path().join("tidegate.yaml");
-                fs::write(&file, tidegate_config(listen, other, limits))?;
+                fs::write(&file, tidegate_config(listen, other))?;
                 command.arg("serve").arg("--config").arg(file);
                 command.env("TIDEGATE_LOG__LEVEL", "warn");
             }
@@ -226,13 +216,14 @@ pub(crate) fn connections_at_most(wanted: usize) -> usize {
     wanted.min(possible).min(CONNECTIONS_MAX)
 }
 
-fn tidegate_config(listen: SocketAddr, management: SocketAddr, limits: &str) -> String {
+fn tidegate_config(listen: SocketAddr, management: SocketAddr) -> String {
     let connections = connections_at_most(CONNECTIONS_MAX);
     format!(
         "listen: {listen}\nmanagement: {management}\nshards: 1\nnode: bench\n\
          auth:\n  anonymous:\n    subscribe: [\"bench.>\"]\n    publish: [\"bench.>\"]\n\
          limits:\n  max_connections: {connections}\n  key_publishes_per_second: 1000000\n  commands_per_second: 100000\n  \
-         commands_burst: 100000\n{limits}\
+         commands_burst: 100000\n  handshakes_per_second: 100000\n  handshakes_burst: 100000\n  \
+         unauthenticated: 100000\n\
          log:\n  format: json\n  level: warn\n"
     )
 }
