@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sysinfo::{NetworkData, Networks, System};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, core};
 use crate::auth::{Algorithm, Auth, Claims, Grants, NewToken, fresh_secret};
 use crate::config::{self, Config, Format};
 use crate::http::dev::Info;
@@ -26,7 +26,6 @@ use crate::shard::counts::Snapshot;
 use crate::telemetry;
 use crate::topic::{Pattern, Topic};
 
-const CORE_THREADS: usize = 2;
 /// Open to anonymous clients, so that the printed lines can be typed.
 const DEMO: &str = "demo.>";
 /// The life of the printed Token.
@@ -60,12 +59,7 @@ pub(super) fn run(listen: Option<SocketAddr>, force: bool) -> Result<ExitCode, F
         },
     };
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CORE_THREADS)
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
-    runtime.block_on(async {
+    core()?.block_on(async {
         let auth = Arc::new(auth);
         let node = start(config, &auth, &info).await?;
         welcome(&node, &info);

@@ -30,6 +30,9 @@ use crate::config::{self, Config, Overrides};
 use crate::publication::Timestamp;
 use crate::topic::{Pattern, Topic};
 
+/// Threads for everything that no client waits on directly.
+const CORE_THREADS: usize = 2;
+
 /// A pub/sub gateway between browsers and NATS.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version)]
@@ -176,6 +179,15 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
 fn wait(client: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Failure::failed)?.block_on(client)
+}
+
+/// The runtime of a node, beside its Shards.
+fn core() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CORE_THREADS)
+        .enable_all()
+        .build();
+    runtime.map_err(Failure::failed)
 }
 
 fn now() -> Timestamp {

@@ -3,13 +3,10 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, core};
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::{node, telemetry};
-
-/// Threads for everything that no client waits on directly.
-const CORE_THREADS: usize = 2;
 
 pub(super) fn run(config: Config) -> Result<ExitCode, Failure> {
     telemetry::start(&config.log);
@@ -17,12 +14,7 @@ pub(super) fn run(config: Config) -> Result<ExitCode, Failure> {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         Failure::usage(lines.join("\n"))
     })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CORE_THREADS)
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
-    runtime.block_on(async {
+    core()?.block_on(async {
         let node = node::start(config, Arc::new(auth), None).await;
         node.map_err(|fault| Failure::new(Exit::Usage, fault))?.run().await.map_err(Failure::failed)
     })?;
