@@ -340,7 +340,11 @@ fn a_second_overflow_on_nats_is_told_as_well() {
                 None => panic!("it should go on"),
             }
         }
+        // Nobody reads until the queue has overflowed again, so it surely has.
+        let told_before = link.borrow().suspicions;
         flood(1_000 + 500).await;
+        until("the second overflow is seen", SOON, async || link.borrow().suspicions > told_before)
+            .await;
         let told = async { while !matches!(slow.next().await, Some(Arrival::Lost)) {} };
         soon("the second loss is told", told).await;
     });
