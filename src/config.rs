@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::limits::{CONNECTIONS_MAX, size_text, within};
+use self::limits::{CONNECTIONS_MAX, within};
 use self::tree::Tree;
 use crate::auth;
 use crate::bus::nats;
+use crate::measure::{read_span, size_text, write_span};
 use crate::namespace::{self, Namespaces};
 
-pub use self::limits::{Limits, span};
+pub use self::limits::Limits;
 
 mod limits;
 #[cfg(test)]
@@ -98,10 +99,10 @@ impl Default for Config {
 #[serde(default)]
 pub struct Drain {
     /// It goes on as before for this long, until nobody sends it new clients.
-    #[serde(deserialize_with = "limits::read_span", serialize_with = "limits::write_span")]
+    #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
     pub lame_duck: Duration,
     /// Clients leave one by one over this time.
-    #[serde(deserialize_with = "limits::read_span", serialize_with = "limits::write_span")]
+    #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
     pub window: Duration,
 }
 
@@ -332,6 +333,18 @@ fn wrong(config: &Config, nofile: u64) -> Vec<(String, String)> {
         let (n, needed) = (OUTBOX_PAYLOADS_MIN, size_text(needed));
         let what = format!("must be at least {needed}, {n} of the largest max_message_bytes");
         say("limits.outbox_bytes", what);
+    }
+    // A part is asked for when the Outbox is under half.
+    let half = config.limits.outbox_bytes / 2;
+    if config.limits.replay_part_bytes > half {
+        let what = format!("must be at most {}, half of outbox_bytes", size_text(half));
+        say("limits.replay_part_bytes", what);
+    }
+    if !config.nats.url.is_empty() {
+        for (name, _) in config.namespaces.iter().filter(|(_, rules)| rules.history.is_some()) {
+            let what = "history is kept in memory alone yet: not together with nats.url";
+            say(&format!("namespaces.{name}.history"), what.to_owned());
+        }
     }
     let wanted = match config.limits.max_connections {
         0 => connections(nofile),

@@ -23,7 +23,7 @@
 //!  3  shard                               sockets and threads; no JSON
 //!  2  admission, session, feed, publisher session is pure; feed is generic over the Bus
 //!  1  bus, auth                           doors, which never see each other
-//!  0  topic, namespace, publication, protocol    plain values and functions
+//!  0  topic, namespace, publication, protocol, measure    plain values and functions
 //! ```
 //!
 //! # Laws
@@ -63,6 +63,7 @@ pub mod cli;
 pub mod config;
 pub mod feed;
 pub mod http;
+pub mod measure;
 pub mod namespace;
 pub mod node;
 pub mod protocol;

@@ -1,13 +1,16 @@
 //! The rules that Topics with the same first segment share.
 //!
 //! Operators name Namespaces in the configuration; `"*"` holds the rules for those not named. With
-//! `strict` there are no others.
+//! `strict` there are no others. One with `history` is *kept*: its Publications are stored, and a
+//! client that comes back gets what it missed. All others are *best effort*.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::topic::is_segment;
+use crate::measure::{read_size, read_span, write_size, write_span};
+use crate::topic::{Topic, is_segment};
 
 /// The key that stands for every Namespace not named.
 pub const OTHERS: &str = "*";
@@ -18,13 +21,61 @@ pub const OTHERS: &str = "*";
 pub struct Config {
     /// Largest payload of a Publication, in bytes.
     pub max_message_bytes: usize,
+    /// What is stored of it; none: best effort.
+    pub history: Option<History>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_message_bytes: 65_536 }
+        Self { max_message_bytes: 65_536, history: None }
     }
 }
+
+/// What is stored of a kept Namespace. Whatever is over one of these bounds leaves, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct History {
+    /// Publications of one Topic.
+    pub messages: u32,
+    /// How old a Publication may be.
+    #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
+    pub age: Duration,
+    /// Bytes of the whole Namespace.
+    #[serde(deserialize_with = "read_size", serialize_with = "write_size")]
+    pub max_bytes: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { messages: 100, age: Duration::from_secs(600), max_bytes: 1 << 30 }
+    }
+}
+
+impl History {
+    /// An id that comes again within this time is the same Publication.
+    #[must_use]
+    pub fn duplicate_window(&self) -> Duration {
+        self.age.min(DUPLICATE_WINDOW_MAX)
+    }
+
+    fn faults(&self) -> Vec<(&'static str, &'static str)> {
+        let mut faults = Vec::new();
+        if !(1..=1_000_000).contains(&self.messages) {
+            faults.push(("messages", "must be 1 to 1000000 of each topic"));
+        }
+        if !(Duration::from_secs(1)..=AGE_MAX).contains(&self.age) {
+            faults.push(("age", "must be 1s to 8760h"));
+        }
+        if !(1 << 20..=1 << 40).contains(&self.max_bytes) {
+            faults.push(("max_bytes", "must be 1MiB to 1024GiB"));
+        }
+        faults
+    }
+}
+
+/// A year.
+const AGE_MAX: Duration = Duration::from_secs(8_760 * 3_600);
+const DUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(120);
 
 /// All Namespaces that this node knows.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +97,23 @@ impl Namespaces {
     #[must_use]
     pub fn rules(&self, namespace: &str) -> Option<&Config> {
         self.named.get(namespace).or(self.others.as_ref())
+    }
+
+    /// What is stored of this Namespace, if anything is.
+    #[must_use]
+    pub fn history(&self, namespace: &str) -> Option<&History> {
+        self.rules(namespace)?.history.as_ref()
+    }
+
+    /// All kept Namespaces.
+    pub fn kept(&self) -> impl Iterator<Item = (&str, &History)> {
+        self.named.iter().filter_map(|(name, rules)| Some((&**name, rules.history.as_ref()?)))
+    }
+
+    /// Whether this Topic may exist: one of a kept Namespace has a second segment.
+    #[must_use]
+    pub fn admits(&self, topic: &Topic) -> bool {
+        topic.as_str() != topic.namespace() || self.history(topic.namespace()).is_none()
     }
 
     /// The name under which metrics may count it: clients invent first segments.
@@ -80,6 +148,15 @@ pub fn faults(configured: &BTreeMap<String, Config>) -> Vec<(String, String)> {
                 "must be between 1 byte and 8 MiB".to_owned(),
             ));
         }
+        if let Some(history) = &rules.history {
+            if name == OTHERS {
+                let what = "clients would make a history by inventing a name: name the namespace";
+                faults.push((format!("{name}.history"), what.to_owned()));
+            }
+            for (key, what) in history.faults() {
+                faults.push((format!("{name}.history.{key}"), what.to_owned()));
+            }
+        }
     }
     faults
 }
@@ -89,7 +166,7 @@ mod tests {
     use super::*;
 
     fn named() -> BTreeMap<String, Config> {
-        [("dash".to_owned(), Config { max_message_bytes: 10 })].into()
+        [("dash".to_owned(), Config { max_message_bytes: 10, history: None })].into()
     }
 
     #[test]

@@ -43,8 +43,6 @@ const RELOAD: Duration = Duration::from_secs(5);
 const GOODBYES: Duration = Duration::from_millis(1_500);
 /// What was published is written out to NATS within this.
 const FLUSH: Duration = Duration::from_secs(2);
-/// Most Topics of one snapshot; clients are told.
-const SNAPSHOT_TOPICS: usize = 1_024;
 /// The number that a process ends with after a panic in its heart.
 const EXIT_PANIC: i32 = 70;
 
@@ -71,7 +69,7 @@ pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> i
     let (client_address, management_address) = (client.local_addr()?, management.local_addr()?);
 
     let namespaces = Arc::new(Namespaces::new(config.namespaces.clone(), config.strict));
-    let bus = connect(&config).await?;
+    let bus = connect(&config, &namespaces).await?;
     let publisher = Arc::new(Publisher::new(
         &publishers(&config.limits),
         bus.clone(),
@@ -94,7 +92,7 @@ pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> i
         config: requests(&config.limits),
         auth: Arc::clone(&auth),
         publisher,
-        namespaces,
+        namespaces: Arc::clone(&namespaces),
         subscriptions_max: config.limits.subscriptions,
         counts: seats.counts.clone(),
         orders: seats.orders.clone(),
@@ -109,7 +107,7 @@ pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> i
 
     let mut tasks = JoinSet::new();
     tasks.spawn(tell_link(bus.link(), seats.orders.clone()));
-    let feeding = feed::Config { feeds: config.limits.feeds, ..feed::Config::default() };
+    let feeding = feeding(&config.limits, &namespaces);
     let directory = feed::Directory::new(feeding, bus.clone(), asks, seats.inboxes.clone());
     tasks.spawn(directory.run());
     tasks.spawn(reload(auth));
@@ -229,9 +227,10 @@ impl Node {
 }
 
 /// The Bus that the configuration asks for.
-async fn connect(config: &Config) -> io::Result<bus::Door> {
+async fn connect(config: &Config, namespaces: &Namespaces) -> io::Result<bus::Door> {
     if config.nats.url.is_empty() {
-        return Ok(bus::Door::Memory(bus::memory::Memory::default()));
+        let memory = bus::memory::Memory::new(namespaces.kept(), wall_clock);
+        return Ok(bus::Door::Memory(memory));
     }
     let nats = bus::nats::Nats::connect(&config.nats, &config.node, wall_clock).await;
     nats.map(bus::Door::Nats).map_err(io::Error::other)
@@ -302,6 +301,25 @@ fn publishers(limits: &config::Limits) -> publisher::Config {
     }
 }
 
+fn feeding(limits: &config::Limits, namespaces: &Arc<Namespaces>) -> feed::Config {
+    feed::Config {
+        feeds: limits.feeds,
+        namespaces: Arc::clone(namespaces),
+        ring_items: limits.ring_items,
+        ring_bytes: limits.ring_bytes,
+        rings_bytes: limits.rings_bytes,
+        part_items: limits.replay_part_items,
+        part_bytes: limits.replay_part_bytes,
+        read_bytes: limits.read_bytes,
+        snapshot_topics: limits.snapshot_topics,
+        attaches_waiting: limits.attaches_waiting,
+        position: limits.ping_after,
+        // The last half of a version 7 UUID is random.
+        seed: Uuid::now_v7().as_u64_pair().1,
+        ..feed::Config::default()
+    }
+}
+
 fn doors(limits: &config::Limits) -> admission::Config {
     admission::Config {
         max_connections: limits.max_connections,
@@ -354,7 +372,7 @@ fn shards(config: &Config, auth: &Auth, namespaces: &Arc<Namespaces>) -> shard::
                 subscriptions: limits.subscriptions,
                 commands_per_second: limits.commands_per_second,
                 outbox_bytes: limits.outbox_bytes,
-                snapshot_topics: SNAPSHOT_TOPICS,
+                snapshot_topics: limits.snapshot_topics,
             },
             namespaces: Arc::clone(namespaces),
             anonymous: auth.anonymous(),

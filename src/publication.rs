@@ -91,10 +91,61 @@ pub struct Published {
     pub topic: Topic,
     /// The Publication's id.
     pub id: Box<str>,
+    /// Its place, where history keeps it.
+    pub cursor: Option<Cursor>,
     /// Whether history keeps it.
     pub stored: bool,
     /// Whether it was there already.
     pub duplicate: bool,
+}
+
+/// The identity of the history of a Namespace: one that was wiped or made anew has another. 30 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(u32);
+
+impl Epoch {
+    /// The lowest 30 bits of a number.
+    #[must_use]
+    pub const fn new(bits: u32) -> Self {
+        Self(bits & 0x3fff_ffff)
+    }
+
+    /// The 30 bits.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+/// A place in the history of a Namespace: everything up to here has been seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// Whose history.
+    pub epoch: Epoch,
+    /// The Offset of the last Publication seen; 0 before the first.
+    pub offset: u64,
+    /// The low bits of the time at which that one was stored, where it is known: a history that lost
+    /// its end uses Offsets again.
+    pub check: Option<u16>,
+}
+
+impl Cursor {
+    /// The place of a Publication stored at this time.
+    #[must_use]
+    pub const fn at(epoch: Epoch, offset: u64, time: Timestamp) -> Self {
+        Self { epoch, offset, check: Some(check(time)) }
+    }
+
+    /// Whether what is stored at this Offset, at this time, is what the Cursor stood at.
+    #[must_use]
+    pub fn fits(&self, time: Timestamp) -> bool {
+        self.check.is_none_or(|check| check == self::check(time))
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what is wanted")]
+const fn check(time: Timestamp) -> u16 {
+    time.0 as u16
 }
 
 /// A moment on the wall clock, in milliseconds since 1970.

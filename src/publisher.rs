@@ -50,6 +50,9 @@ pub enum PublishError {
     /// Strict Namespaces, and this is none of them.
     #[error("the namespace {0:?} is not configured")]
     UnknownNamespace(Box<str>),
+    /// A kept Namespace stores what stands below its name.
+    #[error("a topic of the kept namespace {0:?} has a second segment")]
+    NamespaceAlone(Box<str>),
     /// Over the Namespace's bound.
     #[error("the payload has {size} bytes, {topic} takes at most {max}")]
     TooBig {
@@ -89,7 +92,7 @@ impl PublishError {
         let code = match self {
             Self::Denied(denied) if denied.anonymous => Code::Unauthenticated,
             Self::Denied(_) => Code::Forbidden,
-            Self::UnknownNamespace(_) => Code::InvalidTopic,
+            Self::UnknownNamespace(_) | Self::NamespaceAlone(_) => Code::InvalidTopic,
             Self::TooBig { .. } => Code::TooBig,
             Self::KeyWithoutName => Code::BadMessage,
             Self::RateLimited { .. } => Code::RateLimited,
@@ -184,8 +187,8 @@ impl Publisher {
         let _place = self.in_flight.try_acquire().map_err(|_| PublishError::Overloaded)?;
         let receipt = self.bus.publish(publication).await;
         let receipt = receipt.map_err(|why| PublishError::Bus { why, keyed })?;
-        let (stored, duplicate) = (receipt.stored, receipt.duplicate);
-        Ok(Published { topic: draft.topic, id, stored, duplicate })
+        let (cursor, duplicate) = (receipt.cursor, receipt.duplicate);
+        Ok(Published { topic: draft.topic, id, cursor, stored: cursor.is_some(), duplicate })
     }
 
     fn check(&self, draft: &Draft) -> Result<(), PublishError> {
@@ -194,6 +197,9 @@ impl Publisher {
             .namespaces
             .rules(namespace)
             .ok_or_else(|| PublishError::UnknownNamespace(namespace.into()))?;
+        if !self.namespaces.admits(&draft.topic) {
+            return Err(PublishError::NamespaceAlone(namespace.into()));
+        }
         let (size, max) = (draft.payload.len(), rules.max_message_bytes);
         if size > max {
             return Err(PublishError::TooBig { size, max, topic: draft.topic.clone() });

@@ -23,13 +23,14 @@ const FLOORS: [(u8, &str); 6] = [
     (3, "shard"),                              // sockets and threads; no NATS, no JSON
     (2, "admission session feed publisher presence control"), // what a gateway does
     (1, "bus auth"),                           // doors, which never see each other
-    (0, "topic namespace publication protocol"), // plain values and functions
+    (0, "topic namespace publication protocol measure"), // plain values and functions
 ];
 /// Rule 1: who sees whom on one floor.
-const SIDEWAYS: [(&str, &str); 4] = [
+const SIDEWAYS: [(&str, &str); 5] = [
     ("protocol", "topic"),       // Frames carry Topics
     ("protocol", "publication"), // an Envelope is a Publication with its encodings
     ("namespace", "topic"),      // a Namespace is the first segment of a Topic
+    ("namespace", "measure"),    // retention is written in sizes and spans
     ("publication", "topic"),    // a Publication is on one Topic
 ];
 /// Rule 2: external crates, and the only modules that name them; each can be replaced there.
@@ -54,7 +55,10 @@ const HOMES: [(&str, &str); 15] = [
 /// The pure know no clock, no I/O and no log: who wants one there lacks an Input or an Output.
 const BARRED: [(&str, &str); 2] = [
     ("serde_json", "shard"),
-    ("tokio tokio_util tracing opentelemetry", "session topic namespace publication protocol"),
+    (
+        "tokio tokio_util tracing opentelemetry",
+        "session topic namespace publication protocol measure",
+    ),
 ];
 /// Rule 4: endings of type names that say nothing, and names that everybody uses already.
 const EMPTY: [&str; 5] = ["Manager", "Handler", "Helper", "Service", "Util"];

@@ -14,10 +14,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tidegate::protocol::close::Framing;
+use tidegate::protocol::cursor::parse;
 use tidegate::protocol::frame::{GapReason, Limits, Wanted};
-use tidegate::protocol::json::{BadMessage, decode, push, reply};
+use tidegate::protocol::json::{BadMessage, decode, push, reply, rfc3339};
 use tidegate::protocol::{Ask, Close, Code, Command, Envelope, Error, From, Push, Reply};
-use tidegate::publication::{Publication, Timestamp};
+use tidegate::publication::{Cursor, Publication, Timestamp};
 use tidegate::topic::{Pattern, Topic};
 
 /// Takes fields from a case by their names, and sets those behind the semicolon as given.
@@ -80,7 +81,7 @@ fn messages() {
         let time = Timestamp(get(value, "time_ms"));
         let publication =
             build!(Publication from value: topic, id, user; time, payload, trace: None);
-        written(Envelope::new(&publication).text())
+        written(Envelope::new(&publication, cursor(&value["cursor"])).text())
     });
 }
 
@@ -166,8 +167,8 @@ fn every_word_on_the_wire_is_specified() {
 }
 
 const COMMANDS: &str = "connect subscribe unsubscribe publish history token ping pong presence";
-const REPLIES: &str = "connected subscribed unsubscribed published token pong error";
-const PUSHES: &str = "gap unsubscribed bus going_away ping";
+const REPLIES: &str = "connected subscribed unsubscribed published history token pong error";
+const PUSHES: &str = "replay gap position unsubscribed bus going_away ping";
 
 /// Whoever adds a Reply adds it to the list above, too.
 const fn reply_type(reply: &Reply) -> &'static str {
@@ -176,6 +177,7 @@ const fn reply_type(reply: &Reply) -> &'static str {
         Reply::Subscribed { .. } => "subscribed",
         Reply::Unsubscribed { .. } => "unsubscribed",
         Reply::Published { .. } => "published",
+        Reply::History { .. } => "history",
         Reply::Token { .. } => "token",
         Reply::Pong { .. } => "pong",
         Reply::Error { .. } => "error",
@@ -185,7 +187,9 @@ const fn reply_type(reply: &Reply) -> &'static str {
 /// Whoever adds a Push adds it to the list above, too.
 const fn push_type(push: &Push) -> &'static str {
     match push {
+        Push::Replay { .. } => "replay",
         Push::Gap { .. } => "gap",
+        Push::Position { .. } => "position",
         Push::Unsubscribed { .. } => "unsubscribed",
         Push::Bus { .. } => "bus",
         Push::GoingAway { .. } => "going_away",
@@ -245,7 +249,11 @@ fn describe(command: &Command) -> Value {
             json!({"type": "publish", "topic": topic, field: payload, "key": key})
         }
         Ask::Token { token } => json!({"type": "token", "token": token.0}),
-        bare @ (Ask::History | Ask::Presence | Ask::Ping | Ask::Pong) => {
+        Ask::History { topic, from, limit } => {
+            let from = from.as_ref().map(begin);
+            json!({"type": "history", "topic": topic, "from": from, "limit": limit})
+        }
+        bare @ (Ask::Presence | Ask::Ping | Ask::Pong) => {
             json!({"type": name_of(bare)})
         }
     };
@@ -255,16 +263,24 @@ fn describe(command: &Command) -> Value {
     fields
 }
 
-/// One Pattern of a `subscribe`; its `from` is null if it could not be read.
+/// Where to begin, or the error that its Command is answered with.
+fn begin(from: &Result<From, Code>) -> Value {
+    match from {
+        Ok(From::Live) => json!("live"),
+        Ok(From::Last) => json!("last"),
+        Ok(From::Cursor(cursors)) => {
+            let texts: Vec<String> = cursors.iter().map(ToString::to_string).collect();
+            json!({"cursor": texts.join(",")})
+        }
+        Ok(From::LastN(n)) => json!({"last": n}),
+        Ok(From::Since(time)) => json!({"since": rfc3339(*time)}),
+        Err(code) => json!({"error": code.text()}),
+    }
+}
+
+/// One Pattern of a `subscribe`.
 fn entry(wanted: &Wanted) -> Value {
-    let from = wanted.from.as_ref().map(|from| match from {
-        From::Live => json!("live"),
-        From::Last => json!("last"),
-        From::Cursor(cursor) => json!({"cursor": cursor}),
-        From::LastN(n) => json!({"last": n}),
-        From::Since(time) => json!({"since": time}),
-    });
-    let mut entry = json!({"topic": wanted.topic, "from": from});
+    let mut entry = json!({"topic": wanted.topic, "from": begin(&wanted.from)});
     if wanted.max_hz {
         entry["max_hz"] = true.into();
     }
@@ -282,10 +298,15 @@ fn build_reply(value: &Value) -> Reply {
                 expires_at, limits)
         }
         "subscribed" => build!(Reply::Subscribed from value: id, topic, recovered, replayed, more;
-            reason: value.get("reason").map(gap_reason)),
+            cursor: cursor(&value["cursor"]), reason: value.get("reason").map(gap_reason)),
+        "history" => {
+            let items: Vec<String> = get(value, "items");
+            build!(Reply::History from value: id, topic; next: cursor(&value["next"]),
+                items: items.into_iter().map(Into::into).collect())
+        }
         "unsubscribed" => build!(Reply::Unsubscribed from value: id, topic),
         "published" => build!(Reply::Published from value: id, topic, message_id, stored,
-            duplicate),
+            duplicate; cursor: cursor(&value["cursor"])),
         "token" => build!(Reply::Token from value: id; expires_at),
         "pong" => build!(Reply::Pong from value: id),
         "error" => {
@@ -300,7 +321,14 @@ fn build_reply(value: &Value) -> Reply {
 
 fn build_push(value: &Value) -> Push {
     match text(value, "type") {
-        "gap" => build!(Push::Gap from value: topic; reason: gap_reason(&value["reason"])),
+        "gap" => {
+            build!(Push::Gap from value: topic, missed; reason: gap_reason(&value["reason"]))
+        }
+        "replay" => build!(Push::Replay from value: topic, replayed, more),
+        "position" => {
+            let cursor = cursor(&value["cursor"]).unwrap();
+            build!(Push::Position from value: namespace; cursor)
+        }
         "unsubscribed" => build!(Push::Unsubscribed from value: topic; code: code(value)),
         "bus" => build!(Push::Bus from value: connected),
         "going_away" => build!(Push::GoingAway from value: reconnect_in_ms),
@@ -325,13 +353,19 @@ fn build_close(value: &Value) -> Close {
     }
 }
 
+/// A Cursor, if there is one.
+fn cursor(text: &Value) -> Option<Cursor> {
+    text.as_str().map(|text| parse(text).unwrap())
+}
+
 fn code(of: &Value) -> Code {
     let found = Code::ALL.into_iter().find(|code| of["code"] == code.text());
     found.unwrap_or_else(|| panic!("no code in {of}"))
 }
 
 fn gap_reason(name: &Value) -> GapReason {
-    let mut all = [GapReason::HistoryTrimmed, GapReason::BusInterrupted].into_iter();
+    use GapReason::{BusInterrupted, EpochChanged, HistoryTrimmed, ReplayLimit};
+    let mut all = [HistoryTrimmed, EpochChanged, ReplayLimit, BusInterrupted].into_iter();
     let found = all.find(|reason| json!(reason) == *name);
     found.unwrap_or_else(|| panic!("{name} is no reason"))
 }

@@ -65,7 +65,7 @@ fn json_text(bench: &mut Criterion) {
     for bytes in [128, 1_024] {
         let publication = publication(bytes);
         group.bench_function(format!("Envelope of {bytes} B"), |bench| {
-            bench.iter(|| Envelope::new(black_box(&publication)));
+            bench.iter(|| Envelope::new(black_box(&publication), None));
         });
     }
     for (name, text) in [
@@ -110,7 +110,7 @@ fn table(bench: &mut Criterion) {
 fn outbox(bench: &mut Criterion) {
     let mut group = bench.benchmark_group("outbox");
     group.throughput(Throughput::Elements(SUBSCRIBERS.into()));
-    let envelope = Envelope::new(&publication(128));
+    let envelope = Envelope::new(&publication(128), None);
     let mut outboxes: Vec<Outbox> = (0..SUBSCRIBERS).map(|_| Outbox::default()).collect();
     group.bench_function("one piece to 1,000", |bench| {
         bench.iter(|| {

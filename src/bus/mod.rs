@@ -6,6 +6,7 @@
 //!
 //! The Bus knows Topics, Patterns and Publications. It knows no client, no Grant and no wire format.
 
+pub mod history;
 pub mod memory;
 pub mod nats;
 
@@ -15,8 +16,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::publication::Publication;
+use crate::publication::{Cursor, Publication, Timestamp};
 use crate::topic::Pattern;
+use history::{Head, Newest, Page, ReadError, Stored, Want};
 
 /// The Bus that a node is assembled with.
 #[derive(Clone)]
@@ -57,6 +59,40 @@ pub trait Bus: Clone + Send + Sync + 'static {
         pattern: &Pattern,
     ) -> impl Future<Output = Result<Self::Live, SubscribeError>> + Send;
 
+    /// Listens to the whole of a kept Namespace, from the moment it returns: each stored Publication
+    /// comes as [`Arrival::Stored`]. This road may lose, repeat and reorder; Offsets show it, and
+    /// [`head`](Bus::head) shows what no later one does.
+    fn follow(
+        &self,
+        namespace: &str,
+    ) -> impl Future<Output = Result<Self::Live, SubscribeError>> + Send;
+
+    /// Where the history of a kept Namespace stands. What had been stored before the call is counted.
+    fn head(&self, namespace: &str) -> impl Future<Output = Result<Head, ReadError>> + Send;
+
+    /// Reads from the front of what is wanted. Proven up to [`Page::end`], which lies above
+    /// `want.from` or is `want.until`.
+    fn read(
+        &self,
+        namespace: &str,
+        want: Want<'_>,
+    ) -> impl Future<Output = Result<Page, ReadError>> + Send;
+
+    /// The newest of each Topic that one of these Patterns matches; at most `topics_max` Topics.
+    fn newest(
+        &self,
+        namespace: &str,
+        patterns: &[Pattern],
+        topics_max: usize,
+    ) -> impl Future<Output = Result<Newest, ReadError>> + Send;
+
+    /// The first Offset that was stored at this time or later and is still there.
+    fn since(
+        &self,
+        namespace: &str,
+        time: Timestamp,
+    ) -> impl Future<Output = Result<Option<u64>, ReadError>> + Send;
+
     /// The state of this node's link to all others.
     fn link(&self) -> watch::Receiver<Link>;
 }
@@ -89,8 +125,10 @@ pub trait Live: Send + 'static {
 /// What a live subscription brings.
 #[derive(Debug, Clone)]
 pub enum Arrival {
-    /// A Publication.
+    /// A Publication that no history keeps.
     Publication(Arc<Publication>),
+    /// One that is stored, with its place.
+    Stored(Stored),
     /// Something that should have come here was lost since the last arrival.
     Lost,
 }
@@ -98,8 +136,8 @@ pub enum Arrival {
 /// What became of a Publication that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// Whether history keeps it.
-    pub stored: bool,
+    /// Its place, where history keeps it.
+    pub cursor: Option<Cursor>,
     /// Whether it was there already, under the same id.
     pub duplicate: bool,
 }
@@ -137,6 +175,46 @@ impl Bus for Door {
         match self {
             Self::Memory(bus) => bus.subscribe(pattern).await.map(Subscription::Memory),
             Self::Nats(bus) => bus.subscribe(pattern).await.map(Subscription::Nats),
+        }
+    }
+
+    async fn follow(&self, namespace: &str) -> Result<Subscription, SubscribeError> {
+        match self {
+            Self::Memory(bus) => bus.follow(namespace).await.map(Subscription::Memory),
+            Self::Nats(bus) => bus.follow(namespace).await.map(Subscription::Nats),
+        }
+    }
+
+    async fn head(&self, namespace: &str) -> Result<Head, ReadError> {
+        match self {
+            Self::Memory(bus) => bus.head(namespace).await,
+            Self::Nats(bus) => bus.head(namespace).await,
+        }
+    }
+
+    async fn read(&self, namespace: &str, want: Want<'_>) -> Result<Page, ReadError> {
+        match self {
+            Self::Memory(bus) => bus.read(namespace, want).await,
+            Self::Nats(bus) => bus.read(namespace, want).await,
+        }
+    }
+
+    async fn newest(
+        &self,
+        namespace: &str,
+        patterns: &[Pattern],
+        topics_max: usize,
+    ) -> Result<Newest, ReadError> {
+        match self {
+            Self::Memory(bus) => bus.newest(namespace, patterns, topics_max).await,
+            Self::Nats(bus) => bus.newest(namespace, patterns, topics_max).await,
+        }
+    }
+
+    async fn since(&self, namespace: &str, time: Timestamp) -> Result<Option<u64>, ReadError> {
+        match self {
+            Self::Memory(bus) => bus.since(namespace, time).await,
+            Self::Nats(bus) => bus.since(namespace, time).await,
         }
     }
 

@@ -11,7 +11,8 @@ use serde_json::json;
 use super::output::{Output, note};
 use super::{Failure, File, now};
 use crate::auth::{Algorithm, NewToken, make_api_key};
-use crate::config::{Overrides, span};
+use crate::config::Overrides;
+use crate::measure::span;
 use crate::topic::Pattern;
 
 #[derive(Debug, Args)]

@@ -7,10 +7,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::de::{Deserializer, Error as _};
-use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
+use crate::measure::{read_size, read_span, size_text, span_text, write_size, write_span};
 use crate::protocol;
 
 /// Most Connections that one node may be told to hold.
@@ -58,6 +57,24 @@ pub struct Limits {
     pub max_connection_age: Duration,
     /// Best-effort Feeds of the node: distinct Topics and Patterns that its clients want.
     pub feeds: usize,
+    /// Publications in memory of one kept Namespace: what clients missed is found there first.
+    pub ring_items: usize,
+    /// Their bytes.
+    #[serde(deserialize_with = "read_size", serialize_with = "write_size")]
+    pub ring_bytes: usize,
+    /// The bytes of all kept Namespaces together.
+    #[serde(deserialize_with = "read_size", serialize_with = "write_size")]
+    pub rings_bytes: usize,
+    /// Publications of one part of a replay, or of one page.
+    pub replay_part_items: usize,
+    /// Its bytes.
+    #[serde(deserialize_with = "read_size", serialize_with = "write_size")]
+    pub replay_part_bytes: usize,
+    /// Bytes that one read of history keeps for those who wait for it.
+    #[serde(deserialize_with = "read_size", serialize_with = "write_size")]
+    pub read_bytes: usize,
+    /// Topics of one snapshot.
+    pub snapshot_topics: usize,
     /// Publishes of the node that wait for the Bus.
     pub publishes_in_flight: usize,
     /// Subscriptions of the node that wait for their Feed.
@@ -110,6 +127,13 @@ impl Default for Limits {
             handshakes_burst: 1000,
             max_connection_age: Duration::ZERO,
             feeds: 20_000,
+            ring_items: 16_384,
+            ring_bytes: 16 << 20,
+            rings_bytes: 256 << 20,
+            replay_part_items: 1000,
+            replay_part_bytes: 96 << 10,
+            read_bytes: 64 << 20,
+            snapshot_topics: 1024,
             publishes_in_flight: 4096,
             attaches_waiting: 20_000,
             shard_inbox: 8192,
@@ -155,6 +179,13 @@ impl Limits {
             count("handshakes_burst", self.handshakes_burst, 1..=1_000_000),
             span("max_connection_age", self.max_connection_age, 0..=30 * 86_400),
             items("feeds", self.feeds, 1..=1_000_000),
+            items("ring_items", self.ring_items, 1..=10_000_000),
+            size("ring_bytes", self.ring_bytes, 64 << 10..=16 << 30),
+            size("rings_bytes", self.rings_bytes, 64 << 10..=256 << 30),
+            items("replay_part_items", self.replay_part_items, 1..=10_000),
+            size("replay_part_bytes", self.replay_part_bytes, 1 << 10..=16 << 20),
+            size("read_bytes", self.read_bytes, 1 << 20..=16 << 30),
+            items("snapshot_topics", self.snapshot_topics, 1..=100_000),
             items("publishes_in_flight", self.publishes_in_flight, 1..=1_000_000),
             items("attaches_waiting", self.attaches_waiting, 1..=1_000_000),
             items("shard_inbox", self.shard_inbox, 16..=1_000_000),
@@ -183,56 +214,4 @@ pub(super) fn within<T: PartialOrd>(
     let (value_text, min, max) = (text(value), text(range.start()), text(range.end()));
     (!range.contains(value))
         .then(|| (key.to_owned(), format!("is {value_text}, must be {min} to {max}")))
-}
-
-pub(super) const SIZES: [(&str, u64); 4] =
-    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1)];
-pub(super) const SPANS_MS: [(&str, u64); 4] =
-    [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-
-/// Reads a duration such as `10s`, `500ms`, `5m` or `1h`.
-#[must_use]
-pub fn span(text: &str) -> Option<Duration> {
-    measure(text, &SPANS_MS).map(Duration::from_millis)
-}
-
-pub(super) fn measure(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
-    number.parse::<u64>().ok()?.checked_mul(*factor)
-}
-
-pub(super) fn measured(number: u64, units: &[(&str, u64)]) -> String {
-    let fits = units.iter().find(|(_, factor)| number >= *factor && number.is_multiple_of(*factor));
-    let (unit, factor) = fits.or(units.last()).unwrap_or(&("", 1));
-    format!("{}{unit}", number / factor)
-}
-
-pub(super) fn size_text(bytes: usize) -> String {
-    measured(bytes as u64, &SIZES)
-}
-
-pub(super) fn span_text(span: Duration) -> String {
-    measured(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), &SPANS_MS)
-}
-
-fn read_size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
-    let text = String::deserialize(from)?;
-    let bytes = measure(&text, &SIZES).and_then(|bytes| usize::try_from(bytes).ok());
-    bytes.ok_or_else(|| D::Error::custom(format!("{text:?} is no size such as 65536 or 64KiB")))
-}
-
-pub(super) fn read_span<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    span(&text)
-        .ok_or_else(|| D::Error::custom(format!("{text:?} is no duration such as 10s or 500ms")))
-}
-
-fn write_size<S: Serializer>(bytes: &usize, out: S) -> Result<S::Ok, S::Error> {
-    out.serialize_str(&size_text(*bytes))
-}
-
-pub(super) fn write_span<S: Serializer>(span: &Duration, out: S) -> Result<S::Ok, S::Error> {
-    out.serialize_str(&span_text(*span))
 }

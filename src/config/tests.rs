@@ -1,6 +1,5 @@
 //! What the configuration reads, and how it complains.
 
-use super::limits::{SIZES, SPANS_MS, measure, measured};
 use super::*;
 
 const OPEN: &str = "auth: {anonymous: {subscribe: [demo.**]}}\n";
@@ -35,10 +34,11 @@ fn every_fault_is_told_with_its_place() {
             ],
         ),
         (
-            "namespaces:\n  dash:\n    history: {age: 1m}\n    max_message_bytes: 1000000\n  a.b: {}\n",
+            "namespaces:\n  dash:\n    history: {ages: 1m, messages: 0}\n    max_message_bytes: 1000000\n  a.b: {}\n",
             &[
                 "limits.outbox_bytes: must be at least 4000000, 4 of the largest max_message_bytes",
-                "t.yaml:4: namespaces.dash.history: unknown key",
+                "t.yaml:4: namespaces.dash.history.ages: unknown key",
+                "t.yaml:4: namespaces.dash.history.messages: must be 1 to 1000000 of each topic",
                 "namespaces.a.b: is not a legal first segment of a topic",
             ],
         ),
@@ -130,24 +130,4 @@ fn what_is_left_open_is_settled() {
 fn a_missing_file_is_a_fault() {
     let faults = load(Some(Path::new("/nowhere.yaml")), std::iter::empty(), &Overrides::default());
     assert!(faults.unwrap_err().to_string().starts_with("/nowhere.yaml: cannot be read"));
-}
-
-#[test]
-fn sizes_and_spans_are_read_as_they_are_written() {
-    for (text, bytes) in [("0", 0), ("65537", 65_537), ("64KiB", 65_536), ("3 MiB", 3 << 20)] {
-        assert_eq!(measure(text, &SIZES), Some(bytes), "{text}");
-        assert_eq!(measure(&measured(bytes, &SIZES), &SIZES), Some(bytes), "{text}");
-    }
-    for (text, ms) in
-        [("0ms", 0), ("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000)]
-    {
-        assert_eq!(measure(text, &SPANS_MS), Some(ms), "{text}");
-        assert_eq!(measured(ms, &SPANS_MS), text);
-    }
-    for bad in ["", "KiB", "1kb", "-1", "1.5MiB", "99999999999GiB", "10s"] {
-        assert_eq!(measure(bad, &SIZES), None, "{bad}");
-    }
-    for bad in ["", "10", "s", "1d"] {
-        assert_eq!(span(bad), None, "{bad}");
-    }
 }

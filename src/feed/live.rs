@@ -11,9 +11,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use super::{Ask, AttachError, Event, ShardId, Ticket};
+use super::{Ask, AttachError, Event, PageError, ShardId, Source, Ticket};
 use crate::bus::{Arrival, Bus, Live, SubscribeError};
-use crate::protocol::{Envelope, GapReason};
+use crate::protocol::replay::{Begin, Replay};
+use crate::protocol::{Envelope, From, GapReason};
 use crate::publication::Publication;
 use crate::topic::Pattern;
 
@@ -28,8 +29,17 @@ const REOPEN: Duration = Duration::from_secs(1);
 /// One Feed.
 pub(super) struct Feed {
     pattern: Pattern,
+    source: Source,
     asks: mpsc::Receiver<Ask>,
     shards: Vec<Shard>,
+}
+
+/// A Subscription that waits to join.
+struct Attach {
+    shard: ShardId,
+    patterns: Arc<[Pattern]>,
+    begin: Begin,
+    ticket: Ticket,
 }
 
 /// What the Feed knows of one Shard.
@@ -50,7 +60,7 @@ impl Feed {
         shards: Vec<mpsc::Sender<Event>>,
     ) -> Self {
         let shards = shards.into_iter().map(Shard::new).collect();
-        Self { pattern, asks, shards }
+        Self { source: Source::Pattern(pattern.clone()), pattern, asks, shards }
     }
 
     /// Runs until the directory lets go of it, or nobody is attached and the Bus cannot be reached.
@@ -86,7 +96,8 @@ impl Feed {
                 },
                 arrival = live.next() => match arrival {
                     Some(Arrival::Publication(publication)) => self.deliver(&publication),
-                    Some(Arrival::Lost) => self.lose(),
+                    // On this road nothing comes with a place.
+                    Some(Arrival::Lost | Arrival::Stored(_)) => self.lose(),
                     None => {
                         self.lose();
                         return true;
@@ -103,7 +114,7 @@ impl Feed {
     async fn open<B: Bus>(&mut self, bus: &B) -> Option<B::Live> {
         let mut retry = retries();
         loop {
-            let mut attaching: Vec<(ShardId, Ticket)> = Vec::new();
+            let mut attaching: Vec<Attach> = Vec::new();
             let pattern = self.pattern.clone();
             let subscribing = bus.subscribe(&pattern);
             tokio::pin!(subscribing);
@@ -113,20 +124,23 @@ impl Feed {
                     outcome = &mut subscribing => break outcome,
                     _ = retry.tick(), if behind => self.catch_up(),
                     ask = self.asks.recv() => match ask? {
-                        Ask::Attach { shard, ticket, .. } => attaching.push((shard, ticket)),
+                        Ask::Attach { shard, patterns, begin, ticket } => {
+                            attaching.push(Attach { shard, patterns, begin, ticket });
+                        }
                         Ask::Detach { shard, .. } => {
                             // Their Subscriptions have ended, but the Shard counts its answers.
-                            for (_, ticket) in attaching.extract_if(.., |(other, _)| *other == shard) {
-                                self.answer(shard, ticket, Some(SubscribeError::Unavailable));
+                            for one in attaching.extract_if(.., |other| other.shard == shard) {
+                                self.answer(one, Some(SubscribeError::Unavailable));
                             }
                             self.take(Ask::Detach { shard, pattern: pattern.clone() });
                         }
+                        read @ Ask::Read { .. } => super::refuse(read, PageError::NotKept),
                     },
                 }
             };
             self.lose();
-            for (shard, ticket) in attaching {
-                self.answer(shard, ticket, outcome.as_ref().err().copied());
+            for attach in attaching {
+                self.answer(attach, outcome.as_ref().err().copied());
             }
             match outcome {
                 Ok(live) => return Some(live),
@@ -156,16 +170,20 @@ impl Feed {
 
     fn refuse(&mut self, ask: Ask) {
         match ask {
-            Ask::Attach { shard, ticket, .. } => {
-                self.answer(shard, ticket, Some(SubscribeError::Unavailable));
+            Ask::Attach { shard, patterns, begin, ticket } => {
+                let attach = Attach { shard, patterns, begin, ticket };
+                self.answer(attach, Some(SubscribeError::Unavailable));
             }
-            detach @ Ask::Detach { .. } => self.take(detach),
+            other => self.take(other),
         }
     }
 
     fn take(&mut self, ask: Ask) {
         match ask {
-            Ask::Attach { shard, ticket, .. } => self.answer(shard, ticket, None),
+            Ask::Attach { shard, patterns, begin, ticket } => {
+                self.answer(Attach { shard, patterns, begin, ticket }, None);
+            }
+            read @ Ask::Read { .. } => super::refuse(read, PageError::NotKept),
             Ask::Detach { shard, .. } => {
                 if let Some(shard) = self.shards.get_mut(usize::from(shard.0)) {
                     shard.interested = false;
@@ -175,17 +193,23 @@ impl Feed {
         }
     }
 
-    fn answer(&mut self, shard: ShardId, ticket: Ticket, fault: Option<SubscribeError>) {
-        let Some(shard) = self.shards.get_mut(usize::from(shard.0)) else {
+    fn answer(&mut self, attach: Attach, fault: Option<SubscribeError>) {
+        let Some(shard) = self.shards.get_mut(usize::from(attach.shard.0)) else {
             return;
         };
         match fault {
             None => {
                 shard.interested = true;
-                shard.post(Event::Attached(ticket));
+                let recovered = match attach.begin {
+                    Begin::From(From::Live) => Ok(()),
+                    // Nothing is kept that could be brought back.
+                    Begin::From(_) | Begin::Rest(_) => Err(GapReason::HistoryTrimmed),
+                };
+                let replay = Replay::live(attach.patterns, recovered);
+                shard.post(Event::Attached(attach.ticket, Box::new(replay)));
             }
             Some(SubscribeError::Unavailable) => {
-                shard.post(Event::Refused(ticket, AttachError::BusUnavailable));
+                shard.post(Event::Refused(attach.ticket, AttachError::BusUnavailable));
             }
         }
     }
@@ -193,8 +217,9 @@ impl Feed {
     fn deliver(&mut self, publication: &Publication) {
         let mut envelope: Option<Arc<Envelope>> = None;
         for shard in self.shards.iter_mut().filter(|shard| shard.interested) {
-            let envelope = envelope.get_or_insert_with(|| Arc::new(Envelope::new(publication)));
-            shard.deliver(&self.pattern, envelope);
+            let envelope =
+                envelope.get_or_insert_with(|| Arc::new(Envelope::new(publication, None)));
+            shard.deliver(&self.source, envelope);
         }
     }
 
@@ -206,7 +231,7 @@ impl Feed {
 
     fn catch_up(&mut self) {
         for shard in &mut self.shards {
-            shard.catch_up(&self.pattern);
+            shard.catch_up(&self.source);
         }
     }
 }
@@ -234,17 +259,17 @@ impl Shard {
         }
     }
 
-    fn deliver(&mut self, pattern: &Pattern, envelope: &Arc<Envelope>) {
+    fn deliver(&mut self, source: &Source, envelope: &Arc<Envelope>) {
         // Behind an answer that waits, it would overtake a Subscription that is about to join.
         let fits = self.waiting.is_empty()
-            && self.inbox.try_send(Event::Live(pattern.clone(), Arc::clone(envelope))).is_ok();
+            && self.inbox.try_send(Event::Live(source.clone(), Arc::clone(envelope))).is_ok();
         self.lost |= !fits;
     }
 
-    fn catch_up(&mut self, pattern: &Pattern) {
+    fn catch_up(&mut self, source: &Source) {
         let due = self.told_at.is_none_or(|at| at.elapsed() >= GAP_INTERVAL);
         if self.lost && due {
-            let gap = Event::Gap(pattern.clone(), GapReason::BusInterrupted);
+            let gap = Event::Gap(source.clone(), GapReason::BusInterrupted);
             if self.inbox.try_send(gap).is_err() {
                 return;
             }
@@ -265,7 +290,9 @@ mod tests {
     use super::*;
     use tokio::sync::watch;
 
+    use crate::bus::history::{Head, Newest, Page, ReadError, Want};
     use crate::bus::{Link, PublishError, Receipt};
+    use crate::publication::Timestamp;
 
     /// A Bus that never answers.
     #[derive(Clone)]
@@ -280,6 +307,26 @@ mod tests {
 
         async fn subscribe(&self, _: &Pattern) -> Result<Nothing, SubscribeError> {
             std::future::pending().await
+        }
+
+        async fn follow(&self, _: &str) -> Result<Nothing, SubscribeError> {
+            Err(SubscribeError::Unavailable)
+        }
+
+        async fn head(&self, _: &str) -> Result<Head, ReadError> {
+            Err(ReadError::Unavailable)
+        }
+
+        async fn read(&self, _: &str, _: Want<'_>) -> Result<Page, ReadError> {
+            Err(ReadError::Unavailable)
+        }
+
+        async fn newest(&self, _: &str, _: &[Pattern], _: usize) -> Result<Newest, ReadError> {
+            Err(ReadError::Unavailable)
+        }
+
+        async fn since(&self, _: &str, _: Timestamp) -> Result<Option<u64>, ReadError> {
+            Err(ReadError::Unavailable)
         }
 
         fn link(&self) -> watch::Receiver<Link> {
@@ -307,7 +354,8 @@ mod tests {
         feeds.spawn(feed.run(Silent));
         let shard = ShardId(0);
         let ticket = Ticket { connection: 1, number: 2 };
-        let attach = Ask::Attach { shard, pattern: pattern.clone(), ticket };
+        let begin = Begin::From(From::Live);
+        let attach = Ask::Attach { shard, patterns: [pattern.clone()].into(), begin, ticket };
         directory.send(attach).await.unwrap();
         directory.send(Ask::Detach { shard, pattern }).await.unwrap();
         let event = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;

@@ -1,10 +1,12 @@
-//! The node's Feeds: one upstream subscription for each distinct Pattern, shared by all Shards.
+//! The node's Feeds, shared by all Shards: one upstream subscription for each kept Namespace, and for
+//! best effort one for each distinct Pattern.
 //!
 //! Clients come and go by the thousand; the Bus should notice little of it. The first attach opens a
 //! Feed. When the last Shard has let go of it, it lingers, so that a page reload costs nothing
 //! upstream. This file is the directory, one actor that knows which Feeds are open and who is
-//! interested; [`live`] is a Feed itself. Both know the Bus, Publications and Envelopes; they know no
-//! Connection and no socket. Shards speak to them through [`Feeds`] and hear from them through their
+//! interested. A Feed itself is `live` (best effort) or `kept`, which also brings what was missed:
+//! from its `ring`, else from history (`attach`, `read`), and mends its holes (`repair`). They
+//! know the Bus, Publications and Envelopes; they know no Connection and no socket. Shards speak to them through [`Feeds`] and hear from them through their
 //! own inbox, where the order of [`Event`]s is the order of their world.
 //!
 //! ```text
@@ -14,19 +16,30 @@
 //!                                       └───── attach ──────┘
 //! ```
 
-pub mod live;
+mod attach;
+mod kept;
+mod live;
+mod opening;
+mod read;
+mod receiver;
+mod repair;
+mod ring;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::bus::Bus;
-use crate::protocol::{Envelope, GapReason};
-use crate::topic::Pattern;
+use crate::namespace::Namespaces;
+use crate::protocol::replay::{Begin, Replay};
+use crate::protocol::{Code, Envelope, Error, From, GapReason};
+use crate::publication::Cursor;
+use crate::topic::{Pattern, Topic};
 
 /// Asks that may wait for the directory. Shards keep their own bound on attaches below this.
 pub const INBOX_ITEMS: usize = 65_536;
@@ -38,13 +51,67 @@ const FEED_INBOX_ITEMS: usize = 1_024;
 pub struct Config {
     /// How long a Feed stays open without anybody who wants it.
     pub linger: Duration,
-    /// Most Feeds open at once.
+    /// Most best-effort Feeds open at once.
     pub feeds: usize,
+    /// Which Namespaces are kept.
+    pub namespaces: Arc<Namespaces>,
+    /// Publications of a kept Feed's ring.
+    pub ring_items: usize,
+    /// Their bytes.
+    pub ring_bytes: usize,
+    /// Bytes of all rings of the node.
+    pub rings_bytes: usize,
+    /// Publications of one part of a replay, or of one page.
+    pub part_items: usize,
+    /// Its bytes, as an Outbox counts them; one Publication always fits.
+    pub part_bytes: usize,
+    /// Bytes that one read of history keeps for those who wait for it.
+    pub read_bytes: usize,
+    /// Topics of one snapshot.
+    pub snapshot_topics: usize,
+    /// Attaches of one kept Feed that may wait.
+    pub attaches_waiting: usize,
+    /// Quiet Subscriptions hear their place this often.
+    pub position: Duration,
+    /// Spreads what nodes would else do in step.
+    pub seed: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { linger: Duration::from_secs(30), feeds: 20_000 }
+        Self {
+            linger: Duration::from_secs(30),
+            feeds: 20_000,
+            namespaces: Arc::default(),
+            ring_items: 16_384,
+            ring_bytes: 16 << 20,
+            rings_bytes: 256 << 20,
+            part_items: 1_000,
+            part_bytes: 96 << 10,
+            read_bytes: 64 << 20,
+            snapshot_topics: 1_024,
+            attaches_waiting: 20_000,
+            position: Duration::from_secs(25),
+            seed: 1,
+        }
+    }
+}
+
+/// What a Feed brings: the Topics of one Pattern, or a whole kept Namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Best effort.
+    Pattern(Pattern),
+    /// Kept.
+    Namespace(Arc<str>),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern(pattern) => pattern.fmt(out),
+            Self::Namespace(name) => name.fmt(out),
+        }
     }
 }
 
@@ -64,14 +131,52 @@ pub struct Ticket {
 /// What a Feed puts into a Shard's inbox.
 #[derive(Debug)]
 pub enum Event {
-    /// A Subscription has joined: everything behind this in the inbox is for it.
-    Attached(Ticket),
-    /// It has not, and will not.
+    /// What a Subscription missed, or the next part of it. With the last part it has joined:
+    /// everything behind this in the inbox is for it.
+    Attached(Ticket, Box<Replay>),
+    /// It has not joined, and will not.
     Refused(Ticket, AttachError),
     /// A Publication came.
-    Live(Pattern, Arc<Envelope>),
+    Live(Source, Arc<Envelope>),
     /// Every Subscription of this Feed on this Shard lost something.
-    Gap(Pattern, GapReason),
+    Gap(Source, GapReason),
+    /// This Shard fell further behind than the Feed reaches back: its Subscriptions to this kept
+    /// Namespace have had all up to here, get nothing more, and are to attach again from here.
+    Overrun(Arc<str>, Cursor),
+    /// The Subscriptions to this kept Namespace have had all up to here.
+    Position(Arc<str>, Cursor),
+}
+
+/// A page of history, or of a snapshot.
+#[derive(Debug)]
+pub struct Page {
+    /// By rising Offset.
+    pub envelopes: Vec<Arc<Envelope>>,
+    /// Of a snapshot: the place from which to subscribe for what comes after it.
+    pub cursor: Cursor,
+    /// Where the next page begins, if there is more.
+    pub next: Option<Cursor>,
+}
+
+/// Which page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The history of a Topic.
+    History {
+        /// The Topic.
+        topic: Topic,
+        /// Where to begin; none: with the oldest.
+        from: Option<From>,
+        /// Most Publications.
+        limit: usize,
+    },
+    /// The newest value of each Topic.
+    Snapshot {
+        /// Which Topics.
+        pattern: Pattern,
+        /// Where the page before ended.
+        above: Option<Cursor>,
+    },
 }
 
 /// Why an attach failed.
@@ -83,6 +188,57 @@ pub enum AttachError {
     /// A bound of the node is reached.
     #[error("this node has too many topics and patterns open")]
     Overloaded,
+    /// More Topics than one snapshot may have.
+    #[error("more topics match than one snapshot may hold")]
+    TooManyTopics,
+}
+
+impl AttachError {
+    /// The same, as clients hear it.
+    #[must_use]
+    pub fn wire(self) -> Error {
+        let code = match self {
+            Self::BusUnavailable => Code::BusUnavailable,
+            Self::Overloaded => Code::Overloaded,
+            Self::TooManyTopics => Code::TooManyTopics,
+        };
+        Error::new(code, self.to_string())
+    }
+}
+
+/// Why there is no page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// The Bus is not there.
+    #[error("the bus is not reachable")]
+    BusUnavailable,
+    /// A bound of the node is reached.
+    #[error("this node has too many reads under way")]
+    Overloaded,
+    /// More Topics than one snapshot may have.
+    #[error("more topics match than one snapshot may hold")]
+    TooManyTopics,
+    /// The Cursor is of another history.
+    #[error("the cursor belongs to another history than the one that is there")]
+    ForeignCursor,
+    /// Nothing is kept there.
+    #[error("this namespace keeps no history")]
+    NotKept,
+}
+
+impl PageError {
+    /// The same, as clients hear it.
+    #[must_use]
+    pub fn wire(self) -> Error {
+        let code = match self {
+            Self::BusUnavailable => Code::BusUnavailable,
+            Self::Overloaded => Code::Overloaded,
+            Self::TooManyTopics => Code::TooManyTopics,
+            Self::ForeignCursor => Code::InvalidCursor,
+            Self::NotKept => Code::NotSupported,
+        };
+        Error::new(code, self.to_string())
+    }
 }
 
 /// The Shards' side: asks without waiting.
@@ -97,8 +253,21 @@ pub struct Full;
 
 #[derive(Debug)]
 pub(crate) enum Ask {
-    Attach { shard: ShardId, pattern: Pattern, ticket: Ticket },
-    Detach { shard: ShardId, pattern: Pattern },
+    /// Patterns of one Namespace; of best effort a single one.
+    Attach {
+        shard: ShardId,
+        patterns: Arc<[Pattern]>,
+        begin: Begin,
+        ticket: Ticket,
+    },
+    Detach {
+        shard: ShardId,
+        pattern: Pattern,
+    },
+    Read {
+        wanted: Wanted,
+        answer: oneshot::Sender<Result<Page, PageError>>,
+    },
 }
 
 impl Feeds {
@@ -109,9 +278,24 @@ impl Feeds {
         (Self { inbox: sender }, Asks(receiver))
     }
 
-    /// Wants a Subscription joined. The answer comes through the Shard's inbox.
-    pub fn attach(&self, shard: ShardId, pattern: Pattern, ticket: Ticket) -> Result<(), Full> {
-        self.inbox.try_send(Ask::Attach { shard, pattern, ticket }).map_err(|_| Full)
+    /// Wants a Subscription joined, to Patterns of one Namespace. The answer comes through the
+    /// Shard's inbox.
+    pub fn attach(
+        &self,
+        shard: ShardId,
+        patterns: Arc<[Pattern]>,
+        begin: Begin,
+        ticket: Ticket,
+    ) -> Result<(), Full> {
+        self.inbox.try_send(Ask::Attach { shard, patterns, begin, ticket }).map_err(|_| Full)
+    }
+
+    /// Reads a page of what is kept.
+    pub async fn read(&self, wanted: Wanted) -> Result<Page, PageError> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask::Read { wanted, answer };
+        self.inbox.try_send(ask).map_err(|_| PageError::Overloaded)?;
+        answered.await.unwrap_or(Err(PageError::BusUnavailable))
     }
 
     /// Says that nothing on this Shard wants a Pattern any more, not even attaches under way.
@@ -130,15 +314,15 @@ pub struct Directory<B: Bus> {
     bus: B,
     asks: mpsc::Receiver<Ask>,
     shards: Vec<mpsc::Sender<Event>>,
-    open: HashMap<Pattern, Open>,
+    open: HashMap<Source, Open>,
     /// Whose last Shard let go, oldest first; an entry counts only if the Feed still says so.
-    lingering: VecDeque<(Instant, Pattern)>,
+    lingering: VecDeque<(Instant, Source)>,
     feeds: JoinSet<()>,
 }
 
 struct Open {
     asks: mpsc::Sender<Ask>,
-    interested: Vec<ShardId>,
+    interested: HashSet<(ShardId, Pattern)>,
     lingers_until: Option<Instant>,
 }
 
@@ -162,10 +346,7 @@ impl<B: Bus> Directory<B> {
             let linger_ends = self.lingering.front().map(|(at, _)| *at);
             tokio::select! {
                 ask = self.asks.recv() => match ask {
-                    Some(Ask::Attach { shard, pattern, ticket }) => {
-                        self.attach(shard, pattern, ticket).await;
-                    }
-                    Some(Ask::Detach { shard, pattern }) => self.detach(shard, pattern).await,
+                    Some(ask) => self.route(ask).await,
                     None => break,
                 },
                 () = sleep_until(linger_ends.unwrap_or_else(Instant::now)), if linger_ends.is_some() => {
@@ -182,68 +363,126 @@ impl<B: Bus> Directory<B> {
         while self.feeds.join_next().await.is_some() {}
     }
 
-    async fn attach(&mut self, shard: ShardId, pattern: Pattern, ticket: Ticket) {
+    async fn route(&mut self, mut ask: Ask) {
+        let Some(source) = self.source(&ask) else {
+            return refuse(ask, PageError::NotKept);
+        };
         loop {
-            if !self.open.contains_key(&pattern)
-                && let Err(why) = self.open_feed(&pattern)
-            {
-                if let Some(inbox) = self.shards.get(usize::from(shard.0)) {
-                    // The Shard waits for this answer, and reads its inbox without waiting for us.
-                    let _ = inbox.send(Event::Refused(ticket, why)).await;
-                }
-                return;
+            if !self.open.contains_key(&source) && !self.open_feed(&source, &ask) {
+                return self.refuse(ask).await;
             }
-            let Some(feed) = self.open.get_mut(&pattern) else {
+            let Some(feed) = self.open.get_mut(&source) else {
                 return;
             };
-            feed.lingers_until = None;
-            if !feed.interested.contains(&shard) {
-                feed.interested.push(shard);
+            if feed.note(&ask) {
+                let until = Instant::now() + self.config.linger;
+                feed.lingers_until = Some(until);
+                self.lingering.push_back((until, source.clone()));
             }
-            let ask = Ask::Attach { shard, pattern: pattern.clone(), ticket };
-            if feed.asks.send(ask).await.is_ok() {
-                return;
+            match feed.asks.send(ask).await {
+                Ok(()) => return,
+                Err(back) => ask = back.0,
             }
             // It could not subscribe, and has ended.
-            self.open.remove(&pattern);
+            self.open.remove(&source);
+            if let Ask::Detach { .. } = ask {
+                return;
+            }
         }
     }
 
-    async fn detach(&mut self, shard: ShardId, pattern: Pattern) {
-        let Some(feed) = self.open.get_mut(&pattern) else {
-            return;
+    /// Whose ask it is; none for a read of what nobody keeps.
+    fn source(&self, ask: &Ask) -> Option<Source> {
+        let kept = |namespace: &str| {
+            let kept = self.config.namespaces.history(namespace).is_some();
+            kept.then(|| Source::Namespace(namespace.into()))
         };
-        feed.interested.retain(|other| *other != shard);
-        if feed.interested.is_empty() {
-            let until = Instant::now() + self.config.linger;
-            feed.lingers_until = Some(until);
-            self.lingering.push_back((until, pattern.clone()));
+        match ask {
+            Ask::Attach { patterns, .. } => {
+                let first = patterns.first()?;
+                Some(kept(first.namespace()).unwrap_or_else(|| Source::Pattern(first.clone())))
+            }
+            Ask::Detach { pattern, .. } => {
+                Some(kept(pattern.namespace()).unwrap_or_else(|| Source::Pattern(pattern.clone())))
+            }
+            Ask::Read { wanted: Wanted::History { topic, .. }, .. } => kept(topic.namespace()),
+            Ask::Read { wanted: Wanted::Snapshot { pattern, .. }, .. } => kept(pattern.namespace()),
         }
-        let _ = feed.asks.send(Ask::Detach { shard, pattern }).await;
     }
 
-    fn open_feed(&mut self, pattern: &Pattern) -> Result<(), AttachError> {
-        if self.open.len() >= self.config.feeds {
-            // A Feed that could not subscribe has ended; it takes nobody's place.
-            self.open.retain(|_, feed| !feed.asks.is_closed());
-        }
-        if self.open.len() >= self.config.feeds {
-            return Err(AttachError::Overloaded);
+    /// Opens the Feed that an ask is for, if that ask opens one and there is room.
+    fn open_feed(&mut self, source: &Source, ask: &Ask) -> bool {
+        if let Ask::Detach { .. } = ask {
+            return false;
         }
         let (sender, asks) = mpsc::channel(FEED_INBOX_ITEMS);
-        let feed = live::Feed::new(pattern.clone(), asks, self.shards.clone());
-        self.feeds.spawn(feed.run(self.bus.clone()));
-        let open = Open { asks: sender, interested: Vec::new(), lingers_until: None };
-        self.open.insert(pattern.clone(), open);
-        Ok(())
+        match source {
+            Source::Pattern(pattern) => {
+                if self.open.len() >= self.config.feeds {
+                    // A Feed that could not subscribe has ended; it takes nobody's place.
+                    self.open.retain(|_, feed| !feed.asks.is_closed());
+                }
+                if self.open.len() >= self.config.feeds {
+                    return false;
+                }
+                let feed = live::Feed::new(pattern.clone(), asks, self.shards.clone());
+                self.feeds.spawn(feed.run(self.bus.clone()));
+            }
+            Source::Namespace(name) => {
+                let (bus, shards) = (self.bus.clone(), self.shards.clone());
+                let feed = opening::Feed::new(&self.config, Arc::clone(name), bus, asks, shards);
+                self.feeds.spawn(feed.run());
+            }
+        }
+        let open = Open { asks: sender, interested: HashSet::new(), lingers_until: None };
+        self.open.insert(source.clone(), open);
+        true
+    }
+
+    async fn refuse(&self, ask: Ask) {
+        match ask {
+            Ask::Attach { shard, ticket, .. } => {
+                if let Some(inbox) = self.shards.get(usize::from(shard.0)) {
+                    let refused = Event::Refused(ticket, AttachError::Overloaded);
+                    // The Shard waits for this answer, and reads its inbox without waiting for us.
+                    let _ = inbox.send(refused).await;
+                }
+            }
+            ask @ Ask::Read { .. } => refuse(ask, PageError::Overloaded),
+            Ask::Detach { .. } => {}
+        }
     }
 
     fn close_lingering(&mut self) {
         let now = Instant::now();
-        while let Some((until, pattern)) = self.lingering.pop_front_if(|(until, _)| *until <= now) {
-            if self.open.get(&pattern).is_some_and(|feed| feed.lingers_until == Some(until)) {
-                self.open.remove(&pattern);
+        while let Some((until, source)) = self.lingering.pop_front_if(|(until, _)| *until <= now) {
+            if self.open.get(&source).is_some_and(|feed| feed.lingers_until == Some(until)) {
+                self.open.remove(&source);
             }
         }
+    }
+}
+
+impl Open {
+    /// Notes who wants the Feed. Whether it lingers from now on.
+    fn note(&mut self, ask: &Ask) -> bool {
+        match ask {
+            Ask::Attach { shard, patterns, .. } => {
+                self.lingers_until = None;
+                self.interested.extend(patterns.iter().map(|pattern| (*shard, pattern.clone())));
+            }
+            Ask::Detach { shard, pattern } => {
+                self.interested.remove(&(*shard, pattern.clone()));
+            }
+            Ask::Read { .. } => {}
+        }
+        self.interested.is_empty()
+    }
+}
+
+fn refuse(ask: Ask, why: PageError) {
+    if let Ask::Read { answer, .. } = ask {
+        // Whoever asked may have given up.
+        let _ = answer.send(Err(why));
     }
 }

@@ -15,7 +15,7 @@ use super::{body, credentials};
 use crate::auth::Claims;
 use crate::protocol::error::{Code, Error};
 use crate::protocol::json;
-use crate::publication::{Draft, Published, Trace};
+use crate::publication::{Cursor, Draft, Published, Trace};
 use crate::topic::{Topic, TopicError};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -30,6 +30,8 @@ enum Outcome {
     Published {
         id: Box<str>,
         topic: Topic,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<Cursor>,
         stored: bool,
         duplicate: bool,
     },
@@ -282,6 +284,7 @@ impl From<Published> for Outcome {
         Self::Published {
             id: done.id,
             topic: done.topic,
+            cursor: done.cursor,
             stored: done.stored,
             duplicate: done.duplicate,
         }

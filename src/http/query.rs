@@ -38,7 +38,7 @@ pub(super) fn subscribing(
                 let words = "only one of from, cursor, last and since can be said";
                 return Err(Problem::new(Code::InvalidFrom, words));
             }
-            "from" | "cursor" | "last" | "since" => from = Some(begin(&name, value)?),
+            "from" | "cursor" | "last" | "since" => from = Some(begin(&name, &value)?),
             _ => {}
         }
     }
@@ -49,21 +49,21 @@ pub(super) fn subscribing(
     let from = from.unwrap_or_default();
     read.topics = topics
         .into_iter()
-        .map(|topic| Wanted { topic, from: Some(from.clone()), max_hz: false })
+        .map(|topic| Wanted { topic, from: Ok(from.clone()), max_hz: false })
         .collect();
     Ok(read)
 }
 
-fn begin(name: &str, value: String) -> Result<From, Problem> {
-    match (name, value.as_str()) {
+fn begin(name: &str, value: &str) -> Result<From, Problem> {
+    match (name, value) {
         ("from", "live") => Ok(From::Live),
         ("from", "last") => Ok(From::Last),
-        ("cursor", _) => Ok(From::Cursor(value.into())),
-        ("since", _) => Ok(From::Since(value.into())),
-        ("last", text) => match text.parse() {
-            Ok(n @ 1..=1000) => Ok(From::LastN(n)),
-            _ => Err(Problem::new(Code::InvalidFrom, "last is a number from 1 to 1000")),
-        },
+        ("cursor", text) => json::cursors(text)
+            .map_err(|code| Problem::new(code, "the cursor is not written as a node writes one")),
+        ("since", text) => json::since(text)
+            .map_err(|code| Problem::new(code, "since is a time such as 2026-01-31T12:00:00Z")),
+        ("last", text) => json::last(text.parse().unwrap_or(0))
+            .map_err(|code| Problem::new(code, "last is a number from 1 to 1000")),
         _ => Err(Problem::new(Code::InvalidFrom, "from is live or last")),
     }
 }

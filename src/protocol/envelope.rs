@@ -11,24 +11,26 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::json;
-use crate::publication::Publication;
+use crate::publication::{Cursor, Publication};
 use crate::topic::Topic;
 
 /// The `message` Push of one Publication, for everybody on this node.
 #[derive(Debug)]
 pub struct Envelope {
     topic: Topic,
+    cursor: Option<Cursor>,
     text: Bytes,
     framed: OnceLock<Bytes>,
 }
 
 impl Envelope {
-    /// Encodes a Publication.
+    /// Encodes a Publication, with its place where history keeps it.
     #[must_use]
-    pub fn new(publication: &Publication) -> Self {
+    pub fn new(publication: &Publication, cursor: Option<Cursor>) -> Self {
         Self {
             topic: publication.topic.clone(),
-            text: message(publication).into(),
+            cursor,
+            text: message(publication, cursor).into(),
             framed: OnceLock::new(),
         }
     }
@@ -37,6 +39,12 @@ impl Envelope {
     #[must_use]
     pub const fn topic(&self) -> &Topic {
         &self.topic
+    }
+
+    /// Its place, where history keeps it.
+    #[must_use]
+    pub const fn cursor(&self) -> Option<Cursor> {
+        self.cursor
     }
 
     /// The JSON text, on one line.
@@ -52,12 +60,14 @@ impl Envelope {
 }
 
 /// Writes the `message` Push.
-fn message(publication: &Publication) -> Vec<u8> {
+fn message(publication: &Publication, cursor: Option<Cursor>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Head<'a> {
         r#type: &'static str,
         topic: &'a Topic,
         id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<Cursor>,
         time: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         user: Option<&'a str>,
@@ -66,6 +76,7 @@ fn message(publication: &Publication) -> Vec<u8> {
         r#type: "message",
         topic: &publication.topic,
         id: &publication.id,
+        cursor,
         time: json::rfc3339(publication.time),
         user: publication.user.as_deref(),
     };
@@ -119,7 +130,7 @@ mod tests {
             payload: Bytes::copy_from_slice(payload),
             trace: None,
         };
-        String::from_utf8(Envelope::new(&publication).text().to_vec()).unwrap()
+        String::from_utf8(Envelope::new(&publication, None).text().to_vec()).unwrap()
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::error::Error;
-use crate::publication::Timestamp;
+use super::error::{Code, Error};
+use crate::publication::{Cursor, Timestamp};
 use crate::topic::{Pattern, Topic};
 
 /// What a client puts on a Command to know its Reply: 1-64 bytes of text, or an integer.
@@ -60,8 +60,15 @@ pub enum Ask {
         /// The idempotency key.
         key: Option<Box<str>>,
     },
-    /// Reads history.
-    History,
+    /// Reads a page of history.
+    History {
+        /// The Topic.
+        topic: String,
+        /// Where to begin, or which error it is; none: with the oldest.
+        from: Option<Result<From, Code>>,
+        /// Most Publications.
+        limit: u16,
+    },
     /// Renews the Token.
     Token {
         /// The new one.
@@ -80,8 +87,8 @@ pub enum Ask {
 pub struct Wanted {
     /// The Pattern, unread.
     pub topic: String,
-    /// Where to begin; none if it could not be read.
-    pub from: Option<From>,
+    /// Where to begin, or which error it is.
+    pub from: Result<From, Code>,
     /// Whether a rate was asked for, which is not built.
     pub max_hz: bool,
 }
@@ -94,12 +101,12 @@ pub enum From {
     Live,
     /// With the newest value of each Topic.
     Last,
-    /// After a Cursor.
-    Cursor(Box<str>),
+    /// After a Cursor: the one among these that belongs to the history.
+    Cursor(Box<[Cursor]>),
     /// With the last n.
     LastN(u16),
     /// With what came since then.
-    Since(Box<str>),
+    Since(Timestamp),
 }
 
 /// A Token in a Command: it cannot be printed.
@@ -166,6 +173,9 @@ pub enum Reply {
         id: Option<Id>,
         /// Its Pattern.
         topic: Pattern,
+        /// The place after what is replayed now, where history keeps it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<Cursor>,
         /// Whether nothing after `from` is missing.
         recovered: bool,
         /// Why not.
@@ -193,6 +203,9 @@ pub enum Reply {
         topic: Topic,
         /// The Publication's own id.
         message_id: Box<str>,
+        /// Its place, where history keeps it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<Cursor>,
         /// Whether history keeps it.
         stored: bool,
         /// Whether it was there already.
@@ -206,6 +219,20 @@ pub enum Reply {
         /// When the new one ends.
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "super::json::time")]
         expires_at: Option<Timestamp>,
+    },
+    /// A page of history.
+    History {
+        /// Of the `history`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        /// The Topic.
+        topic: Topic,
+        /// As they were pushed, oldest first.
+        #[serde(serialize_with = "super::json::items")]
+        items: Vec<Bytes>,
+        /// Where the next page begins, if there is more.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<Cursor>,
     },
     /// A sign of life.
     Pong {
@@ -230,12 +257,31 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Push {
+    /// A further part of what a Subscription missed.
+    Replay {
+        /// Its Pattern.
+        topic: Pattern,
+        /// How many of the next `message` Pushes are this Subscription's alone.
+        replayed: u32,
+        /// Whether further parts follow.
+        more: bool,
+    },
     /// A Subscription lost something.
     Gap {
         /// Its Pattern.
         topic: Pattern,
         /// Why.
         reason: GapReason,
+        /// How many Publications, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        missed: Option<u64>,
+    },
+    /// The live Subscriptions to a Namespace have all up to here.
+    Position {
+        /// The Namespace.
+        namespace: Box<str>,
+        /// Its place.
+        cursor: Cursor,
     },
     /// The node ended a Subscription.
     Unsubscribed {
@@ -265,6 +311,10 @@ pub enum Push {
 pub enum GapReason {
     /// Retention was faster.
     HistoryTrimmed,
+    /// The history is another one than the Cursor's.
+    EpochChanged,
+    /// Further behind than one read may go.
+    ReplayLimit,
     /// The road between nodes was broken or overflowed.
     BusInterrupted,
 }

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::FormatItem;
+use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
+use super::cursor;
 use super::error::{Code, Error};
 use super::frame::{Ask, Command, From, Heartbeat, Id, Push, Reply, Secret, Wanted};
 use crate::publication::Timestamp;
@@ -27,6 +29,12 @@ pub const CLIENT_BYTES_MAX: usize = 128;
 pub const TOPICS_MAX: usize = 128;
 /// Longest idempotency key, in bytes.
 pub const KEY_BYTES_MAX: usize = 128;
+/// Publications of a page of history, unless its `limit` says otherwise.
+const HISTORY_ITEMS: u16 = 100;
+/// Most that a `limit` may say.
+pub const HISTORY_ITEMS_MAX: u16 = 1_000;
+/// Most of the last Publications that a `from` may say.
+pub const LAST_MAX: u16 = 1_000;
 const NUMBER_MAX: u64 = (1 << 53) - 1;
 const ID_BYTES_MAX: usize = 64;
 
@@ -116,6 +124,8 @@ struct Fields<'a> {
     deleted: Option<bool>,
     #[serde(default, deserialize_with = "present")]
     key: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    limit: Option<u64>,
 }
 
 /// One entry of `topics`.
@@ -133,7 +143,7 @@ impl Entry<'_> {
     fn wanted(self) -> Wanted {
         Wanted {
             topic: self.topic,
-            from: self.from.map_or(Some(From::Live), read_from),
+            from: self.from.map_or(Ok(From::Live), read_from),
             max_hz: self.max_hz.is_some(),
         }
     }
@@ -158,7 +168,11 @@ impl Fields<'_> {
                 key: self.key.map(key).transpose()?,
             },
             "token" => Ask::Token { token: Secret(needed(self.token, "token")?.into()) },
-            "history" => Ask::History,
+            "history" => Ask::History {
+                topic: needed(self.topic, "topic")?,
+                from: self.from.map(read_from),
+                limit: limit(self.limit)?,
+            },
             "presence" => Ask::Presence,
             "ping" => Ask::Ping,
             "pong" => Ask::Pong,
@@ -244,7 +258,41 @@ fn needed(field: Option<String>, name: &str) -> Result<String, String> {
     field.ok_or_else(|| format!("it needs {name}"))
 }
 
-fn read_from(raw: &RawValue) -> Option<From> {
+/// Reads the `limit` of a page of history.
+pub fn limit(limit: Option<u64>) -> Result<u16, String> {
+    match limit.map_or(Ok(HISTORY_ITEMS), u16::try_from) {
+        Ok(limit @ 1..=HISTORY_ITEMS_MAX) => Ok(limit),
+        Ok(_) | Err(_) => Err(format!("limit is 1 to {HISTORY_ITEMS_MAX}")),
+    }
+}
+
+/// Reads the one Cursor of a Command, or those that a request lists.
+pub fn cursors(text: &str) -> Result<From, Code> {
+    cursor::parse_list(text).map(|all| From::Cursor(all.into())).ok_or(Code::InvalidCursor)
+}
+
+/// Reads a time as clients write it.
+pub fn since(text: &str) -> Result<From, Code> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| Code::InvalidFrom)?;
+    let ms = moment.unix_timestamp_nanos().div_euclid(1_000_000);
+    // Whatever was before 1970 is everything.
+    Ok(From::Since(Timestamp(u64::try_from(ms.max(0)).unwrap_or(u64::MAX))))
+}
+
+/// Reads how many of the last Publications are wanted.
+pub const fn last(n: u16) -> Result<From, Code> {
+    match n {
+        1..=LAST_MAX => Ok(From::LastN(n)),
+        _ => Err(Code::InvalidFrom),
+    }
+}
+
+fn read_from(raw: &RawValue) -> Result<From, Code> {
+    from(raw).unwrap_or(Err(Code::InvalidFrom))
+}
+
+/// None for what has not the shape of a `from`.
+fn from(raw: &RawValue) -> Option<Result<From, Code>> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Shape {
@@ -257,16 +305,19 @@ fn read_from(raw: &RawValue) -> Option<From> {
     }
     if !is_object(raw.get()) {
         return match serde_json::from_str::<String>(raw.get()).ok()?.as_str() {
-            "live" => Some(From::Live),
-            "last" => Some(From::Last),
+            "live" => Some(Ok(From::Live)),
+            "last" => Some(Ok(From::Last)),
             _ => None,
         };
     }
     let shape: Shape = serde_json::from_str(raw.get()).ok()?;
     match (shape.cursor, shape.last, shape.since) {
-        (Some(cursor), None, None) => Some(From::Cursor(cursor)),
-        (None, Some(n @ 1..=1000), None) => Some(From::LastN(n)),
-        (None, None, Some(since)) => Some(From::Since(since)),
+        (Some(text), None, None) => {
+            let cursor = cursor::parse(&text).ok_or(Code::InvalidCursor);
+            Some(cursor.map(|cursor| From::Cursor([cursor].into())))
+        }
+        (None, Some(n), None) => Some(last(n)),
+        (None, None, Some(since)) => Some(self::since(&since)),
         _ => None,
     }
 }
@@ -364,6 +415,12 @@ pub(super) fn time<S: Serializer>(at: &Option<Timestamp>, out: S) -> Result<S::O
         Some(at) => out.serialize_str(&rfc3339(*at)),
         None => out.serialize_none(),
     }
+}
+
+/// Texts that are JSON already.
+pub(super) fn items<S: Serializer>(items: &[Bytes], out: S) -> Result<S::Ok, S::Error> {
+    let raw = |item: &Bytes| RawValue::from_string(String::from_utf8_lossy(item).into_owned()).ok();
+    out.collect_seq(items.iter().filter_map(raw))
 }
 
 pub(super) fn code<S: Serializer>(code: &Code, out: S) -> Result<S::Ok, S::Error> {

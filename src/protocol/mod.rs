@@ -4,10 +4,12 @@
 //! compares both with what stands here. Plain values and functions: no socket, no clock.
 
 pub mod close;
+pub mod cursor;
 pub mod envelope;
 pub mod error;
 pub mod frame;
 pub mod json;
+pub mod replay;
 
 pub use close::Close;
 pub use envelope::Envelope;

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use super::limits::{Limits, STRIKES_MAX};
+use super::replay::not_kept;
 use super::subscription::State;
-use super::{Output, Phase, Scene, Session};
+use super::{Output, PageOf, Phase, Scene, Session};
 use crate::auth::{Claims, Denied, Token, Verb};
 use crate::protocol::error::Code;
 use crate::protocol::frame::{Ask, Wanted};
 use crate::protocol::json::BadMessage;
+use crate::protocol::replay::Begin;
 use crate::protocol::{Close, Command, Error, From, Id, Reply};
 use crate::publication::{Draft, Published};
 use crate::topic::{Pattern, Topic, TopicError};
 
 /// Publishes of one Connection that may wait for the one under way.
 const PUBLISHES_WAITING: usize = 256;
+/// Pages of history that one Connection may have read at a time.
+const READS_MAX: u8 = 4;
 
 /// Whether these Claims cover a Subscription, in the words that its client hears.
 pub(super) fn may_subscribe(claims: &Claims, pattern: &Pattern) -> Result<(), Error> {
@@ -91,7 +95,8 @@ impl Session {
             Ask::Token { token } => self.verify(scene, Token::new(token.0.into()), id),
             Ask::Ping => scene.reply(Reply::Pong { id }),
             Ask::Pong => {}
-            Ask::History | Ask::Presence => {
+            Ask::History { topic, from, limit } => self.history(scene, id, &topic, from, limit),
+            Ask::Presence => {
                 let error = Error::new(Code::NotSupported, "this gateway does not have it yet");
                 scene.refuse(id, None, error);
             }
@@ -101,9 +106,16 @@ impl Session {
     pub(super) fn subscribe(&mut self, scene: &mut Scene<'_>, id: Option<Id>, wanted: Vec<Wanted>) {
         for one in wanted {
             match self.subscribable(scene, &one) {
-                Ok(pattern) => {
+                Ok((pattern, from)) => {
                     let number = self.subscriptions.add(pattern.clone(), id.clone());
-                    scene.out.push(Output::Attach(number, pattern));
+                    scene.out.push(Output::Begin(number, pattern.clone()));
+                    match from {
+                        From::Live => {
+                            let begin = Begin::From(From::Live);
+                            scene.out.push(Output::Attach(number, pattern, begin));
+                        }
+                        from => self.ask_later(number, Begin::From(from)),
+                    }
                 }
                 Err(error) => {
                     let too_many = error.code == Code::TooManySubscriptions;
@@ -121,23 +133,22 @@ impl Session {
         }
     }
 
-    fn subscribable(&self, scene: &Scene<'_>, wanted: &Wanted) -> Result<Pattern, Error> {
+    fn subscribable(&self, scene: &Scene<'_>, wanted: &Wanted) -> Result<(Pattern, From), Error> {
         let pattern = Pattern::parse_subscription(&wanted.topic)
             .map_err(|why| invalid(&wanted.topic, &why))?;
         if scene.config.namespaces.rules(pattern.namespace()).is_none() {
             let words = format!("the namespace {:?} is not configured", pattern.namespace());
             return Err(Error::new(Code::InvalidTopic, words));
         }
-        match wanted.from {
-            Some(From::Live) => {}
-            Some(_) => {
-                let words = "only from \"live\" is there yet";
-                return Err(Error::new(Code::NotSupported, words));
-            }
-            None => {
-                let words = "from is \"live\", \"last\", {cursor}, {last: 1-1000} or {since}";
-                return Err(Error::new(Code::InvalidFrom, words));
-            }
+        if Topic::parse(pattern.as_str()).is_ok_and(|topic| !scene.config.namespaces.admits(&topic))
+        {
+            let words = format!("a topic of the kept namespace {pattern:?} has a second segment");
+            return Err(Error::new(Code::InvalidTopic, words));
+        }
+        let from = begin(&wanted.from)?;
+        if matches!(from, From::LastN(_)) && pattern.is_wild() {
+            let words = "the last n are those of one topic, not of a pattern";
+            return Err(Error::new(Code::InvalidFrom, words));
         }
         if wanted.max_hz {
             return Err(Error::new(Code::NotSupported, "max_hz is not there yet"));
@@ -154,7 +165,50 @@ impl Session {
                 format!("at most {} subscriptions a connection", scene.config.subscriptions);
             return Err(Error::new(Code::TooManySubscriptions, words));
         }
-        Ok(pattern)
+        Ok((pattern, from))
+    }
+
+    fn history(
+        &mut self,
+        scene: &mut Scene<'_>,
+        id: Option<Id>,
+        text: &str,
+        from: Option<Result<From, Code>>,
+        limit: u16,
+    ) {
+        match self.readable(scene, text, from.as_ref()) {
+            Ok((topic, from)) => {
+                self.reads += 1;
+                scene.out.push(Output::Read(PageOf { id, topic, from, limit }));
+            }
+            Err(error) => scene.refuse(id, Some(text), error),
+        }
+    }
+
+    fn readable(
+        &self,
+        scene: &Scene<'_>,
+        text: &str,
+        from: Option<&Result<From, Code>>,
+    ) -> Result<(Topic, Option<From>), Error> {
+        let topic = Topic::parse(text).map_err(|why| invalid(text, &why))?;
+        let from = from.map(begin).transpose()?;
+        if matches!(from, Some(From::Live | From::Last)) {
+            let words = "history begins at {cursor}, {last: 1-1000} or {since}";
+            return Err(Error::new(Code::InvalidFrom, words));
+        }
+        if let Some(claims) = &self.claims {
+            let allowed = claims.allows(Verb::History, &Pattern::from(&topic));
+            allowed.map_err(|denied| refusal(&denied))?;
+        }
+        if scene.config.namespaces.history(topic.namespace()).is_none() {
+            return Err(not_kept(topic.namespace()));
+        }
+        if self.reads >= READS_MAX {
+            let words = "too many reads of this connection are under way";
+            return Err(Error::new(Code::Overloaded, words));
+        }
+        Ok((topic, from))
     }
 
     fn unsubscribe(&mut self, scene: &mut Scene<'_>, id: Option<Id>, topic: &str) {
@@ -201,6 +255,7 @@ impl Session {
                 id,
                 topic: done.topic,
                 message_id: done.id,
+                cursor: done.cursor,
                 stored: done.stored,
                 duplicate: done.duplicate,
             }),
@@ -238,6 +293,17 @@ impl Session {
             self.limits.get_or_insert_with(|| Box::new(Limits::new(scene.config.commands, now)));
         strike(limits, now)
     }
+}
+
+/// Where to begin, or the words for why that could not be read.
+fn begin(from: &Result<From, Code>) -> Result<From, Error> {
+    from.clone().map_err(|code| match code {
+        Code::InvalidCursor => Error::new(code, "the cursor is not written as a node writes one"),
+        code => {
+            let words = "from is \"live\", \"last\", {cursor}, {last: 1-1000} or {since}";
+            Error::new(code, words)
+        }
+    })
 }
 
 fn invalid(text: &str, why: &TopicError) -> Error {

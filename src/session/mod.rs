@@ -8,21 +8,26 @@
 
 mod command;
 pub mod limits;
+mod replay;
 pub mod subscription;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::auth::{Claims, Token, Who};
 use crate::namespace::Namespaces;
 use crate::protocol::error::Code;
 use crate::protocol::frame::{Heartbeat, Limits as TellLimits, Wanted};
 use crate::protocol::json::BadMessage;
-use crate::protocol::{Close, Command, Error, GapReason, Id, Push, Reply};
-use crate::publication::{Draft, Published, Timestamp};
-use crate::topic::{BYTES_MAX, Pattern};
+use crate::protocol::replay::{Begin, Replay};
+use crate::protocol::{Close, Command, Envelope, Error, From, GapReason, Id, Push, Reply};
+use crate::publication::{Cursor, Draft, Published, Timestamp};
+use crate::topic::{BYTES_MAX, Pattern, Topic};
 use limits::{Limits, Rate};
+use replay::Replays;
 use subscription::{State, Subscriptions};
 
 /// A user with all the Connections that one may have is told to come back after this.
@@ -98,14 +103,22 @@ pub enum Input {
     Command(Result<Command, BadMessage>),
     /// The answer to [`Output::Verify`].
     Verified(Result<Arc<Claims>, Code>),
-    /// A Subscription has joined its Feed.
-    Attached(u32),
-    /// It has not, and will not.
+    /// A Subscription got what it missed, or a part of it.
+    Attached(u32, Box<Replay>),
+    /// It did not, and will not.
     AttachFailed(u32, Error),
+    /// There is room for the next part of a replay.
+    Room,
+    /// The answer to [`Output::Read`].
+    Read(Page),
     /// The answer to [`Output::Publish`].
     Published(Result<Published, Error>),
     /// The Subscription with this Pattern lost something.
     Gap(Pattern, GapReason),
+    /// The live Subscriptions to this Namespace have all up to here.
+    Position(Arc<str>, Cursor),
+    /// The same, and they get nothing more before they have attached again.
+    Overrun(Arc<str>, Cursor),
     /// The node's link to the others is lost, or whole again.
     Bus(bool),
     /// The node goes away; this client is to leave after so many milliseconds.
@@ -123,18 +136,50 @@ pub enum Output {
     Push(Push),
     /// Check a Token, and hand in `Verified` before anything else.
     Verify(Token),
-    /// Ask the Feed of this Pattern to let the Subscription join.
-    Attach(u32, Pattern),
+    /// There is a Subscription to this Pattern now. Others may share it.
+    Begin(u32, Pattern),
+    /// Ask the Feed of this Pattern for what the Subscription missed, and to let it join.
+    Attach(u32, Pattern, Begin),
+    /// Send these Publications.
+    Deliver(Vec<Arc<Envelope>>),
     /// The Subscription is live: from now on it gets what comes.
     Join(Pattern),
+    /// It is not any more, until it has joined again.
+    Pause(Pattern),
     /// It has ended; whether it was live.
     Leave(Pattern, bool),
     /// Publish for these Claims, and hand in `Published`; the next comes only after that.
     Publish(Arc<Claims>, Draft),
+    /// Read a page of history, and hand in `Read`.
+    Read(PageOf),
     /// Show life like this.
     Heartbeat(Heartbeat),
     /// End the Connection.
     Close(Close),
+}
+
+/// Which page of history is wanted, and by which Command.
+#[derive(Debug)]
+pub struct PageOf {
+    /// Of the Command.
+    pub id: Option<Id>,
+    /// The Topic.
+    pub topic: Topic,
+    /// Where to begin; none: with the oldest.
+    pub from: Option<From>,
+    /// Most Publications.
+    pub limit: u16,
+}
+
+/// A page of history: its items as they were pushed, and where the next one begins.
+#[derive(Debug)]
+pub struct Page {
+    /// Of the Command.
+    pub id: Option<Id>,
+    /// The Topic.
+    pub topic: Topic,
+    /// The page, or why there is none.
+    pub outcome: Result<(Vec<Bytes>, Option<Cursor>), Error>,
 }
 
 /// One client's conversation.
@@ -146,6 +191,9 @@ pub struct Session {
     deadline: Option<Moment>,
     limits: Option<Box<Limits>>,
     publishing: Option<Box<Publishing>>,
+    replays: Option<Box<Replays>>,
+    /// Pages that are being read.
+    reads: u8,
 }
 
 enum Phase {
@@ -215,6 +263,8 @@ impl Session {
             deadline: Some(now.moment.after(config.auth_timeout)),
             limits: None,
             publishing: None,
+            replays: None,
+            reads: 0,
         }
     }
 
@@ -229,12 +279,16 @@ impl Session {
             Input::Open(handshake) => self.open(scene, handshake),
             Input::Command(command) => self.command(scene, command),
             Input::Verified(verdict) => self.verified(scene, verdict),
-            Input::Attached(number) => self.attached(scene, number),
+            Input::Attached(number, replay) => self.attached(scene, number, *replay),
+            Input::Room => self.next_replay(scene),
+            Input::Read(page) => self.page(scene, page),
             Input::AttachFailed(number, error) => self.attach_failed(scene, number, error),
             Input::Published(outcome) => self.published(scene, outcome),
             Input::Gap(topic, reason) => {
-                scene.out.push(Output::Push(Push::Gap { topic, reason }));
+                scene.out.push(Output::Push(Push::Gap { topic, reason, missed: None }));
             }
+            Input::Position(namespace, cursor) => self.position(scene, &namespace, cursor),
+            Input::Overrun(namespace, cursor) => self.overrun(scene, &namespace, cursor),
             // Who is not `connected` yet hears it then.
             Input::Bus(connected) => {
                 if matches!(self.phase, Phase::Open { .. }) {
@@ -286,6 +340,7 @@ impl Session {
         }
         self.deadline = None;
         self.publishing = None;
+        self.replays = None;
     }
 
     fn open(&mut self, scene: &mut Scene<'_>, handshake: Handshake) {
@@ -386,7 +441,7 @@ impl Session {
             let topic = ended.pattern.clone();
             scene.out.push(ended.leave());
             match ended.state {
-                State::Live => {
+                State::Live | State::Replaying => {
                     let code = Code::Forbidden;
                     scene.out.push(Output::Push(Push::Unsubscribed { topic, code }));
                 }
@@ -397,35 +452,6 @@ impl Session {
             }
         }
         self.take_claims(scene, claims);
-    }
-
-    fn attached(&mut self, scene: &mut Scene<'_>, number: u32) {
-        let Some(subscription) = self.subscriptions.numbered(number) else {
-            return;
-        };
-        let State::Attaching(id) = std::mem::replace(&mut subscription.state, State::Live) else {
-            return;
-        };
-        let topic = subscription.pattern.clone();
-        scene.reply(Reply::Subscribed {
-            id: id.map(|id| *id),
-            topic: topic.clone(),
-            recovered: true,
-            reason: None,
-            replayed: 0,
-            more: false,
-        });
-        scene.out.push(Output::Join(topic));
-    }
-
-    fn attach_failed(&mut self, scene: &mut Scene<'_>, number: u32, error: Error) {
-        let Some(failed) = self.subscriptions.remove_if(|one| one.number == number) else {
-            return;
-        };
-        scene.out.push(failed.leave());
-        if let State::Attaching(id) = failed.state {
-            scene.refuse(id.map(|id| *id), Some(failed.pattern.as_str()), error);
-        }
     }
 
     fn clock(&mut self, scene: &mut Scene<'_>) {

@@ -26,8 +26,10 @@ impl Subscription {
 /// How far a Subscription has come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum State {
-    /// Its Feed was asked; this is the `id` that the Reply carries.
+    /// Its Feed is asked; this is the `id` that the Reply carries.
     Attaching(Option<Box<Id>>),
+    /// It has been answered, and has not got all that it missed.
+    Replaying,
     /// It gets what comes.
     Live,
 }
@@ -65,6 +67,18 @@ impl Subscriptions {
     /// The Patterns of those that are live, oldest first.
     pub fn live(&self) -> impl Iterator<Item = &Pattern> {
         self.list.iter().filter(|one| one.state == State::Live).map(|one| &one.pattern)
+    }
+
+    /// Makes those that are live in a Namespace replay again.
+    pub fn pause(&mut self, namespace: &str) -> Vec<(u32, Pattern)> {
+        let live = |one: &&mut Subscription| {
+            one.state == State::Live && one.pattern.namespace() == namespace
+        };
+        let pause = |one: &mut Subscription| {
+            one.state = State::Replaying;
+            (one.number, one.pattern.clone())
+        };
+        self.list.iter_mut().filter(live).map(pause).collect()
     }
 
     /// Whether this very Pattern is there.

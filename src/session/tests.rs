@@ -54,17 +54,23 @@ fn claims(sub: Option<&str>, grants: &[&str], expires_at: Option<u64>) -> Arc<Cl
 }
 
 fn wanted(topic: &str) -> Wanted {
-    Wanted { topic: topic.into(), from: Some(crate::protocol::From::Live), max_hz: false }
+    Wanted { topic: topic.into(), from: Ok(From::Live), max_hz: false }
 }
 
 fn token() -> Option<Token> {
     Some(Token::new("secret".to_owned()))
 }
 
+/// Nothing was missed.
+fn attached(number: u32) -> Input {
+    Input::Attached(number, Box::new(Replay::live([].into(), Ok(()))))
+}
+
 fn published(id: &str) -> Input {
     Input::Published(Ok(Published {
         topic: Topic::parse("a.x").unwrap(),
         id: id.into(),
+        cursor: None,
         stored: false,
         duplicate: false,
     }))
@@ -98,7 +104,8 @@ impl Client {
     }
 
     fn hears(&mut self, input: Input) -> Vec<String> {
-        self.wants(input).iter().map(line).collect()
+        let begins = |output: &&Output| matches!(output, Output::Begin(..));
+        self.wants(input).iter().filter(|output| !begins(output)).map(line).collect()
     }
 
     fn opens(&mut self, token: Option<Token>, topics: &[&str]) -> Vec<String> {
@@ -153,7 +160,18 @@ fn line(output: &Output) -> String {
         Output::Push(Push::GoingAway { reconnect_in_ms }) => format!("go in {reconnect_in_ms} ms"),
         Output::Push(Push::Ping) => "ping".to_owned(),
         Output::Verify(_) => "verify".to_owned(),
-        Output::Attach(number, pattern) => format!("attach {number} {pattern}"),
+        Output::Begin(number, pattern) => format!("begin {number} {pattern}"),
+        Output::Attach(number, pattern, Begin::From(From::Live)) => {
+            format!("attach {number} {pattern}")
+        }
+        Output::Attach(number, pattern, _) => format!("attach {number} {pattern} behind"),
+        Output::Deliver(envelopes) => format!("deliver {}", envelopes.len()),
+        Output::Pause(pattern) => format!("pause {pattern}"),
+        Output::Read(page) => format!("read {}", page.topic),
+        Output::Push(Push::Replay { topic, replayed, more }) => {
+            format!("replay {topic} {replayed} {more}")
+        }
+        Output::Push(Push::Position { namespace, .. }) => format!("position {namespace}"),
         Output::Join(pattern) => format!("join {pattern}"),
         Output::Leave(pattern, true) => format!("leave live {pattern}"),
         Output::Leave(pattern, false) => format!("leave {pattern}"),
@@ -177,6 +195,7 @@ fn reply_line(reply: &Reply) -> String {
         Reply::Subscribed { id, topic, .. } => ("subscribed", id, format!(" {topic}")),
         Reply::Unsubscribed { id, topic } => ("unsubscribed", id, format!(" {topic}")),
         Reply::Published { id, message_id, .. } => ("published", id, format!(" {message_id}")),
+        Reply::History { id, items, .. } => ("history", id, format!(" {}", items.len())),
         Reply::Token { id, .. } => ("token", id, String::new()),
         Reply::Pong { id } => ("pong", id, String::new()),
         Reply::Error { id, topic, error } => {
@@ -205,7 +224,7 @@ fn a_token_in_the_handshake_connects_unasked() {
     let began = client.verdict(Ok(claims(Some("ana"), &["a.>"], None)));
     assert_eq!(began, ["connected", "attach 1 a.>", "error b.x forbidden"]);
     assert_eq!(client.session.user(), Some("ana"));
-    let live = client.hears(Input::Attached(1));
+    let live = client.hears(attached(1));
     assert_eq!(live, ["subscribed a.>", "join a.>"]);
 }
 
@@ -312,14 +331,18 @@ fn every_command_is_answered_with_its_id() {
         (r#""ping","id":1"#, &["pong 1"][..]),
         (r#""ping""#, &["pong"]),
         (r#""pong","id":2"#, &[]),
-        (r#""history","id":3"#, &["error 3 not_supported"]),
+        (r#""history","id":3,"topic":"a.x""#, &["error 3 a.x forbidden"]),
         (r#""presence","id":4"#, &["error 4 not_supported"]),
         (r#""what","id":"x""#, &["error x bad_message"]),
         (r#""ping","id":7,"id":8"#, &["error bad_message"]),
         (r#""publish","id":5,"topic":"a.*","data":1"#, &["error 5 a.* invalid_topic"]),
         (r#""subscribe","id":6,"topic":"*.x""#, &["error 6 *.x invalid_topic"]),
         (r#""subscribe","id":6,"topic":"b.x""#, &["error 6 b.x forbidden"]),
-        (r#""subscribe","id":6,"topic":"a.x","from":"last""#, &["error 6 a.x not_supported"]),
+        (r#""subscribe","id":6,"topic":"a.*","from":{"last":1}"#, &["error 6 a.* invalid_from"]),
+        (
+            r#""subscribe","id":6,"topic":"a.x","from":{"cursor":"x"}"#,
+            &["error 6 a.x invalid_cursor"],
+        ),
         (r#""subscribe","id":6,"topic":"a.x","from":7"#, &["error 6 a.x invalid_from"]),
         (r#""subscribe","id":6,"topic":"a.x","max_hz":7"#, &["error 6 a.x not_supported"]),
         (r#""unsubscribe","id":7,"topic":"a.x""#, &["error 7 a.x not_subscribed"]),
@@ -337,7 +360,7 @@ fn every_command_is_answered_with_its_id() {
         let text = format!(r#"{{"type":{text}}}"#);
         assert_eq!(client.says(&text), answer, "{text}");
     }
-    let live = client.hears(Input::Attached(2));
+    let live = client.hears(attached(2));
     assert_eq!(live, ["subscribed 8 a.>", "join a.>"]);
     let gone = client.says(r#"{"type":"unsubscribe","id":9,"topic":"a.**"}"#);
     assert_eq!(gone, ["leave live a.>", "unsubscribed 9 a.>"]);
@@ -418,7 +441,7 @@ fn too_many_subscriptions_are_refused_and_then_closed() {
         let asked = client.subscribes(n, &format!("a.{n}"));
         assert_eq!(asked, [format!("attach {n} a.{n}")]);
     }
-    client.hears(Input::Attached(1));
+    client.hears(attached(1));
     let over = client.subscribes(4, "a.4");
     assert_eq!(over, ["error 4 a.4 too_many_subscriptions"]);
     client.says(r#"{"type":"unsubscribe","topic":"a.1"}"#);
@@ -450,12 +473,12 @@ fn unsubscribing_while_attaching_answers_both_and_drops_the_late_answer() {
     let both = ["leave a.x", "error 1 a.x not_subscribed", "unsubscribed 2 a.x"];
     assert_eq!(gone, both);
     assert_eq!(client.subscribes(3, "a.x"), ["attach 2 a.x"]);
-    assert!(client.hears(Input::Attached(1)).is_empty());
+    assert!(client.hears(attached(1)).is_empty());
     let refused = Error::new(Code::Overloaded, "full");
     assert!(client.hears(Input::AttachFailed(1, refused)).is_empty());
-    let live = client.hears(Input::Attached(2));
+    let live = client.hears(attached(2));
     assert_eq!(live, ["subscribed 3 a.x", "join a.x"]);
-    assert!(client.hears(Input::Attached(2)).is_empty());
+    assert!(client.hears(attached(2)).is_empty());
 }
 
 /// An attach that failed is told with the `id` of its `subscribe`, and may be asked for again.
@@ -474,7 +497,7 @@ fn a_failed_attach_is_told_and_can_be_repeated() {
 fn a_loss_is_told() {
     let mut client = Client::connected(&["a.>"]);
     client.subscribes(1, "a.x");
-    client.hears(Input::Attached(1));
+    client.hears(attached(1));
     let gap = Input::Gap("a.x".parse().unwrap(), GapReason::BusInterrupted);
     assert_eq!(client.hears(gap), ["gap a.x"]);
 }
@@ -507,8 +530,8 @@ fn a_renewal_with_fewer_grants_ends_what_it_does_not_cover() {
     client.subscribes(1, "b.x");
     client.subscribes(2, "a.x");
     client.subscribes(3, "b.y");
-    client.hears(Input::Attached(1));
-    client.hears(Input::Attached(2));
+    client.hears(attached(1));
+    client.hears(attached(2));
     let asked = client.says(r#"{"type":"token","id":4,"token":"t"}"#);
     assert_eq!(asked, ["verify"]);
     let renewed = client.verdict(Ok(claims(Some("ana"), &["a.>"], None)));
@@ -520,7 +543,7 @@ fn a_renewal_with_fewer_grants_ends_what_it_does_not_cover() {
         "error 3 b.y forbidden",
     ];
     assert_eq!(renewed, ended);
-    assert!(client.hears(Input::Attached(3)).is_empty());
+    assert!(client.hears(attached(3)).is_empty());
     assert_eq!(client.subscribes(5, "b.x"), ["error 5 b.x forbidden"]);
     assert_eq!(client.ends(), ["leave live a.x"]);
 }
@@ -629,11 +652,11 @@ fn an_end_lets_go_of_everything_once() {
     client.subscribes(1, "a.x");
     client.subscribes(2, "a.y");
     client.publishes(3);
-    client.hears(Input::Attached(2));
+    client.hears(attached(2));
     assert_eq!(client.ends(), ["leave a.x", "leave live a.y"]);
     assert!(client.ends().is_empty());
     assert_eq!(client.session.deadline(), None);
-    assert!(client.hears(Input::Attached(1)).is_empty());
+    assert!(client.hears(attached(1)).is_empty());
     assert!(client.hears(published("m")).is_empty());
     assert!(client.says("{").is_empty());
 }
@@ -768,7 +791,7 @@ impl Outside {
             Step::Answer(at, ok) if !self.feeds.is_empty() => {
                 let number = self.feeds.swap_remove(at % self.feeds.len());
                 let failed = || Input::AttachFailed(number, Error::new(Code::Overloaded, "full"));
-                self.tell(ok.then(|| Input::Attached(number)).unwrap_or_else(failed));
+                self.tell(ok.then(|| attached(number)).unwrap_or_else(failed));
             }
             Step::Published(ok) if self.publishing => {
                 self.publishing = false;
@@ -838,11 +861,13 @@ impl Outside {
                 };
                 self.tell(Input::Verified(verdict));
             }
-            Output::Attach(number, pattern) => {
+            Output::Begin(number, pattern) => {
                 assert!(self.numbers.insert(number), "{number} is used again");
                 assert_eq!(self.table.insert(pattern, false), None);
-                self.feeds.push(number);
             }
+            Output::Attach(number, ..) => self.feeds.push(number),
+            Output::Pause(pattern) => assert_eq!(self.table.insert(pattern, false), Some(true)),
+            Output::Deliver(_) | Output::Read(_) => {}
             Output::Join(pattern) => assert_eq!(self.table.insert(pattern, true), Some(false)),
             Output::Leave(pattern, live) => assert_eq!(self.table.remove(&pattern), Some(live)),
             Output::Publish(_, draft) => {
@@ -866,6 +891,7 @@ impl Outside {
             | Reply::Unsubscribed { id, .. }
             | Reply::Published { id, .. }
             | Reply::Token { id, .. }
+            | Reply::History { id, .. }
             | Reply::Pong { id } => (id, false),
             // Refused as a whole, a Command gets one answer, however many Topics it names.
             Reply::Error { id, error, .. } => (id, error.code == Code::RateLimited),
@@ -890,7 +916,7 @@ impl Outside {
     /// Lets everything under way come to its end.
     fn come_to_rest(&mut self) {
         while let Some(number) = self.feeds.pop() {
-            self.tell(Input::Attached(number));
+            self.tell(attached(number));
         }
         while std::mem::take(&mut self.publishing) {
             self.tell(published("m"));

@@ -42,13 +42,14 @@ use tracing::debug;
 
 use crate::admission::Pass;
 use crate::auth::{Auth, Claims};
-use crate::feed::{AttachError, Event, Feeds, ShardId, Ticket};
+use crate::feed::{self, AttachError, Event, Feeds, ShardId, Source, Ticket};
 use crate::protocol::error::{Code, Error};
 use crate::protocol::frame::Heartbeat;
+use crate::protocol::replay::Begin;
 use crate::protocol::{Close, Envelope, Reply, json};
 use crate::publication::Draft;
 use crate::publisher::Publisher;
-use crate::session::{self, Handshake, Input, Moment, Now, Output, Session};
+use crate::session::{self, Handshake, Input, Moment, Now, Output, PageOf, Session};
 use crate::topic::Pattern;
 use connection::Connection;
 use counts::Counts;
@@ -194,6 +195,8 @@ pub struct Shard {
     /// Patterns that nobody here wants, whose Feeds could not be told yet.
     unreleased: Vec<Pattern>,
     attaching: usize,
+    /// Those who wait for room to ask for the next part of a replay.
+    hungry: Vec<Key>,
     /// Those who are to be told to leave, and when.
     departing: Vec<(Key, Moment)>,
     /// Those who are to be told how the link stands.
@@ -308,6 +311,7 @@ impl Shard {
                 due: Vec::new(),
                 unreleased: Vec::new(),
                 attaching: 0,
+                hungry: Vec::new(),
                 departing: Vec::new(),
                 told: Vec::new(),
                 bus_connected: true,
@@ -402,6 +406,7 @@ impl Shard {
             self.outputs = outputs;
         }
         self.schedule(key);
+        self.feed(key);
     }
 
     /// Does one thing that a Session wants. What can be answered at once is.
@@ -426,10 +431,28 @@ impl Shard {
                 });
                 return Some(Input::Verified(verdict));
             }
-            Output::Attach(number, pattern) => return self.attach(key, number, &pattern),
+            Output::Begin(number, pattern) => {
+                let shared = self.table.begin(&pattern);
+                if let Some(connection) = self.get(key) {
+                    connection.session.share(number, shared);
+                }
+            }
+            Output::Attach(number, pattern, begin) => {
+                return self.attach(key, number, pattern, begin);
+            }
+            Output::Deliver(envelopes) => {
+                let now = self.now().moment;
+                for envelope in envelopes {
+                    self.queue(key, &piece(&envelope), now);
+                }
+            }
             Output::Join(pattern) => {
                 let all = self.live(key);
                 self.table.join(&pattern, key, &all);
+            }
+            Output::Pause(pattern) => {
+                let all = self.live(key);
+                self.table.pause(&pattern, key, &all);
             }
             Output::Leave(pattern, live) => {
                 let all = self.live(key);
@@ -439,6 +462,7 @@ impl Shard {
                 }
             }
             Output::Publish(claims, draft) => return self.publish(key, claims, draft),
+            Output::Read(wanted) => self.read_history(key, wanted),
             Output::Heartbeat(heartbeat) => {
                 if let Some(connection) = self.get(key) {
                     connection.heartbeat = heartbeat;
@@ -459,22 +483,38 @@ impl Shard {
             .map_or_else(Vec::new, |one| one.session.subscriptions().live().cloned().collect())
     }
 
-    fn attach(&mut self, key: Key, number: u32, pattern: &Pattern) -> Option<Input> {
-        let shared = self.table.begin(pattern);
+    fn attach(&mut self, key: Key, number: u32, pattern: Pattern, begin: Begin) -> Option<Input> {
         self.release();
         let ticket = Ticket { connection: key.pack(), number };
         // Behind a release that waits, this attach would be undone by it.
-        let asked = self.unreleased.is_empty()
-            && self.attaching < self.world.config.attaches_waiting
-            && self.world.feeds.attach(self.id, shared.clone(), ticket).is_ok();
+        let asked = self.has_room_to_attach()
+            && self.world.feeds.attach(self.id, [pattern].into(), begin, ticket).is_ok();
         if !asked {
             return Some(Input::AttachFailed(number, overloaded()));
         }
         self.attaching += 1;
-        if let Some(connection) = self.get(key) {
-            connection.session.share(number, shared);
-        }
         None
+    }
+
+    fn has_room_to_attach(&self) -> bool {
+        self.unreleased.is_empty() && self.attaching < self.world.config.attaches_waiting
+    }
+
+    /// Lets a Session ask for the next part of a replay, if its client has taken enough of the last.
+    fn feed(&mut self, key: Key) {
+        let half = self.world.config.outbox_bytes / 2;
+        let hungry = |one: &&mut Connection| {
+            one.session.is_hungry() && one.goodbye.is_none() && one.outbox.bytes() < half
+        };
+        if self.get(key).filter(hungry).is_none() {
+            return;
+        }
+        self.release();
+        if self.has_room_to_attach() {
+            self.handle(key, Input::Room);
+        } else {
+            self.hungry.push(key);
+        }
     }
 
     /// Tells Feeds that nobody here wants them, as far as the directory has room to hear it.
@@ -508,6 +548,25 @@ impl Shard {
         None
     }
 
+    /// Reads a page of history; a task waits for it.
+    fn read_history(&mut self, key: Key, wanted: PageOf) {
+        let (feeds, waiting) = (self.world.feeds.clone(), Waiting { shard: self.me.clone(), key });
+        self.tasks.spawn_local(async move {
+            let PageOf { id, topic, from, limit } = wanted;
+            let limit = usize::from(limit);
+            let page = feeds.read(feed::Wanted::History { topic: topic.clone(), from, limit });
+            let outcome = match page.await {
+                Ok(page) => {
+                    Ok((page.envelopes.iter().map(|one| one.text().clone()).collect(), page.next))
+                }
+                Err(why) => Err(why.wire()),
+            };
+            if let Some(shard) = waiting.shard.upgrade() {
+                shard.borrow_mut().answer(key, Input::Read(session::Page { id, topic, outcome }));
+            }
+        });
+    }
+
     fn answer(&mut self, key: Key, input: Input) {
         self.handle(key, input);
         self.flush(key, self.now().moment);
@@ -523,38 +582,69 @@ impl Shard {
     /// Takes one Event. Says how much work it was.
     fn take(&mut self, event: Event) -> usize {
         match event {
-            Event::Live(pattern, envelope) => return self.deliver(&pattern, &envelope),
-            Event::Attached(ticket) => {
+            Event::Live(source, envelope) => return self.deliver(&source, &envelope),
+            Event::Attached(ticket, replay) => {
                 self.attaching -= 1;
-                self.handle(Key::unpack(ticket.connection), Input::Attached(ticket.number));
+                let brought = replay.envelopes.len();
+                let patterns = Arc::clone(&replay.patterns);
+                self.counts.deliveries.add(brought as u64);
+                let input = Input::Attached(ticket.number, replay);
+                self.handle(Key::unpack(ticket.connection), input);
+                self.let_go(&patterns);
+                return 1 + brought;
             }
             Event::Refused(ticket, why) => {
                 self.attaching -= 1;
-                let error = match why {
-                    AttachError::BusUnavailable => {
-                        Error::new(Code::BusUnavailable, why.to_string())
-                    }
-                    AttachError::Overloaded => overloaded(),
-                };
-                let input = Input::AttachFailed(ticket.number, error);
+                let input = Input::AttachFailed(ticket.number, why.wire());
                 self.handle(Key::unpack(ticket.connection), input);
             }
-            Event::Gap(pattern, reason) => {
+            Event::Gap(Source::Pattern(pattern), reason) => {
                 for key in self.table.subscribers(&pattern) {
                     self.handle(key, Input::Gap(pattern.clone(), reason));
+                }
+            }
+            Event::Gap(Source::Namespace(namespace), reason) => {
+                for (pattern, key) in self.table.subscribers_of(&namespace) {
+                    self.handle(key, Input::Gap(pattern, reason));
+                }
+            }
+            Event::Position(namespace, cursor) => {
+                for key in self.table.quiet(&namespace) {
+                    self.handle(key, Input::Position(Arc::clone(&namespace), cursor));
+                }
+            }
+            Event::Overrun(namespace, cursor) => {
+                let mut keys: Vec<Key> =
+                    self.table.subscribers_of(&namespace).into_iter().map(|(_, key)| key).collect();
+                keys.dedup();
+                for key in keys {
+                    self.handle(key, Input::Overrun(Arc::clone(&namespace), cursor));
                 }
             }
         }
         1
     }
 
-    fn deliver(&mut self, pattern: &Pattern, envelope: &Envelope) -> usize {
+    /// A Subscription may have ended while it was answered. Its Feed learns that nobody wants it.
+    fn let_go(&mut self, patterns: &[Pattern]) {
+        for pattern in patterns {
+            if !self.table.wants(pattern) {
+                self.unreleased.push(pattern.clone());
+            }
+        }
+        self.release();
+    }
+
+    fn deliver(&mut self, source: &Source, envelope: &Envelope) -> usize {
         self.counts.publications.add(1);
-        let receivers = self.table.receivers(pattern, envelope.topic());
+        let receivers = match source {
+            Source::Pattern(pattern) => self.table.receivers(pattern, envelope.topic()),
+            Source::Namespace(_) => self.table.receivers_kept(envelope.topic()),
+        };
         if receivers.is_empty() {
             return 1;
         }
-        let piece: Piece = Rc::new(envelope.framed(socket::text).clone());
+        let piece = piece(envelope);
         let now = self.now().moment;
         for key in &*receivers {
             self.queue(*key, &piece, now);
@@ -615,6 +705,7 @@ impl Shard {
         } else if is_blocked && !was_blocked {
             self.schedule(key);
         }
+        self.feed(key);
     }
 
     /// Flushes and looks after Connections, some at a time. Whether there is more to do.
@@ -627,6 +718,10 @@ impl Shard {
                 self.look(key);
             } else if let Some(key) = self.told.pop() {
                 self.handle(key, Input::Bus(self.bus_connected));
+            } else if self.has_room_to_attach()
+                && let Some(key) = self.hungry.pop()
+            {
+                self.feed(key);
             } else if let Some((key, at)) = self.departing.pop() {
                 self.send_away(key, at);
             } else {
@@ -689,8 +784,12 @@ fn spread(key: Key) -> u64 {
     u64::from(key.serial.wrapping_mul(0x9e37_79b1)) % RETURN_SPREAD_MS
 }
 
+fn piece(envelope: &Envelope) -> Piece {
+    Rc::new(envelope.framed(socket::text).clone())
+}
+
 fn overloaded() -> Error {
-    Error::new(Code::Overloaded, AttachError::Overloaded.to_string())
+    AttachError::Overloaded.wire()
 }
 
 /// Unique over nodes and restarts, by the prefix, and on the node, by the rest.

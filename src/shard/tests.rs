@@ -15,6 +15,7 @@ use crate::auth::Grants;
 use crate::bus;
 use crate::namespace::Namespaces;
 use crate::protocol::frame::{self, From, Wanted};
+use crate::protocol::replay::Replay;
 use crate::publication::Timestamp;
 use crate::publisher;
 use crate::session::limits::Rate;
@@ -29,7 +30,7 @@ fn world(feeds: Feeds) -> World {
         publisher::Config { per_user: many, per_user_burst: many, per_key: many, in_flight: 10 };
     let publisher = Publisher::new(
         &publishers,
-        bus::Door::Memory(bus::memory::Memory::default()),
+        bus::Door::Memory(bus::memory::Memory::new([], || Timestamp(0))),
         Arc::clone(&namespaces),
         || Timestamp(0),
     );
@@ -90,7 +91,7 @@ async fn adopt(shard: &Rc<RefCell<Shard>>, topics: &[&str]) -> (TcpStream, Key) 
     SockRef::from(&socket).set_send_buffer_size(16 * 1_024).unwrap();
     socket.writable().await.unwrap();
     let wanted =
-        |topic: &&str| Wanted { topic: (*topic).to_owned(), from: Some(From::Live), max_hz: false };
+        |topic: &&str| Wanted { topic: (*topic).to_owned(), from: Ok(From::Live), max_hz: false };
     shard.borrow_mut().adopt(Takeover {
         socket,
         head: Bytes::from_static(b"head"),
@@ -191,7 +192,9 @@ async fn an_overflow_ahead_of_a_join_leaves_nothing_behind() {
         let (_client, key) = adopt(&shard, &["a"]).await;
         let mut shard = shard.borrow_mut();
         stuff(&mut shard, key);
-        shard.take(Event::Attached(Ticket { connection: key.pack(), number: 1 }));
+        let ticket = Ticket { connection: key.pack(), number: 1 };
+        let replay = Replay::live(["a".parse().unwrap()].into(), Ok(()));
+        shard.take(Event::Attached(ticket, Box::new(replay)));
         assert!(is_let_go(&mut shard, key));
     };
     LocalSet::new().run_until(test).await;

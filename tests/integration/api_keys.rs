@@ -53,6 +53,7 @@ impl Shop {
             anonymous: Grants {
                 subscribe: vec!["orders.>".to_owned(), "open.>".to_owned()],
                 publish: vec!["open.>".to_owned()],
+                ..Grants::default()
             },
             auth: Some(vec![
                 "issuers: [{algorithm: HS256, key_file: \"$FOLDER/secret\"}]".to_owned(),

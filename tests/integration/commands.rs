@@ -147,7 +147,7 @@ fn every_fault_is_told_at_once() {
              gnats: {url: \"nats://localhost:4222\"}\n\
              drain: {windows: 45s}\n\
              limits:\n  fragments: many\n  ping_after: 1ms\n\
-             namespaces:\n  open: {history: {age: 1m}}\n  dash: {max_message_bytes: 0}\n\
+             namespaces:\n  open: {historys: {age: 1m}}\n  dash: {max_message_bytes: 0}\n\
              log: {level: loud}\n",
         );
         for command in ["check", "serve"] {
@@ -158,7 +158,7 @@ fn every_fault_is_told_at_once() {
                 "3: drain.windows: unknown key",
                 "5: limits.fragments: ",
                 "6: limits.ping_after: is 1ms, must be 1s to 1h",
-                "8: namespaces.open.history: unknown key",
+                "8: namespaces.open.historys: unknown key",
                 "9: namespaces.dash.max_message_bytes: ",
                 "10: log.level: ",
             ];
@@ -587,7 +587,7 @@ fn a_running_gateway_can_be_checked() {
         // Nobody but a Token's holder may here; this one may listen, and not publish.
         let refused = check(&[]).await;
         assert_eq!(refused.code, Some(77), "{refused:?}");
-        let grants = Grants { subscribe: vec!["demo.>".to_owned()], publish: Vec::new() };
+        let grants = Grants { subscribe: vec!["demo.>".to_owned()], ..Grants::default() };
         let half = check(&["--token", &Gateway::token("ana", &grants)]).await;
         assert_eq!(half.code, Some(77), "{half:?}");
         assert!(half.stderr.contains("forbidden"), "{half:?}");

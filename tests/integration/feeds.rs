@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tidegate::bus::history::{Head, Newest, Page, ReadError, Want};
 use tidegate::bus::{Arrival, Bus, Link, Live, PublishError, Receipt, SubscribeError, memory};
 use tidegate::feed::{AttachError, Config, Directory, Event, Feeds, ShardId, Ticket};
-use tidegate::protocol::Envelope;
+use tidegate::protocol::replay::Begin;
+use tidegate::protocol::{Envelope, From};
 use tidegate::publication::{Publication, Timestamp};
 use tidegate::topic::Pattern;
 use tokio::sync::{mpsc, watch};
@@ -64,7 +66,7 @@ struct WatchedLive {
 impl Watched {
     fn new() -> Self {
         Self {
-            bus: memory::Memory::default(),
+            bus: memory::Memory::new([], || Timestamp(0)),
             mood: Arc::new(watch::Sender::new(Mood::Willing)),
             faults: Arc::new(watch::Sender::new(Fault::Lost)),
             opened: Arc::default(),
@@ -120,6 +122,31 @@ impl Bus for Watched {
         Ok(WatchedLive { live, faults: self.faults.subscribe(), alive: Arc::clone(&self.alive) })
     }
 
+    async fn follow(&self, _: &str) -> Result<WatchedLive, SubscribeError> {
+        Err(SubscribeError::Unavailable)
+    }
+
+    async fn head(&self, namespace: &str) -> Result<Head, ReadError> {
+        self.bus.head(namespace).await
+    }
+
+    async fn read(&self, namespace: &str, want: Want<'_>) -> Result<Page, ReadError> {
+        self.bus.read(namespace, want).await
+    }
+
+    async fn newest(
+        &self,
+        namespace: &str,
+        patterns: &[Pattern],
+        topics_max: usize,
+    ) -> Result<Newest, ReadError> {
+        self.bus.newest(namespace, patterns, topics_max).await
+    }
+
+    async fn since(&self, namespace: &str, time: Timestamp) -> Result<Option<u64>, ReadError> {
+        self.bus.since(namespace, time).await
+    }
+
     fn link(&self) -> watch::Receiver<Link> {
         self.bus.link()
     }
@@ -167,8 +194,9 @@ impl Desk {
 
     fn attach(&self, shard: u16, pattern: &str, number: u32) {
         let ticket = Ticket { connection: u64::from(shard), number };
-        let pattern = pattern.parse().expect("a legal Pattern");
-        let asked = self.feeds.attach(ShardId(shard), pattern, ticket);
+        let pattern: Pattern = pattern.parse().expect("a legal Pattern");
+        let begin = Begin::From(From::Live);
+        let asked = self.feeds.attach(ShardId(shard), [pattern].into(), begin, ticket);
         asked.expect("the directory has room");
     }
 
@@ -198,16 +226,19 @@ impl Desk {
 
 fn words(event: &Option<Event>) -> String {
     match event {
-        Some(Event::Attached(ticket)) => format!("attached {}", ticket.number),
+        Some(Event::Attached(ticket, _)) => format!("attached {}", ticket.number),
         Some(Event::Refused(ticket, why)) => {
             let why = match why {
                 AttachError::BusUnavailable => "bus away",
                 AttachError::Overloaded => "overloaded",
+                AttachError::TooManyTopics => "too many topics",
             };
             format!("refused {} {why}", ticket.number)
         }
-        Some(Event::Live(pattern, envelope)) => format!("{pattern} {}", number(envelope)),
-        Some(Event::Gap(pattern, _)) => format!("gap {pattern}"),
+        Some(Event::Live(source, envelope)) => format!("{source} {}", number(envelope)),
+        Some(Event::Gap(source, _)) => format!("gap {source}"),
+        Some(Event::Overrun(namespace, _)) => format!("overrun {namespace}"),
+        Some(Event::Position(namespace, _)) => format!("position {namespace}"),
         None => "the end".to_owned(),
     }
 }
@@ -238,8 +269,8 @@ fn the_first_attach_opens_and_all_share() {
         let mut envelopes = Vec::new();
         for shard in 0..2 {
             match soon("a Publication", desk.inboxes[shard].recv()).await {
-                Some(Event::Live(pattern, envelope)) => {
-                    assert_eq!(pattern.as_str(), "a.*");
+                Some(Event::Live(source, envelope)) => {
+                    assert_eq!(source.to_string(), "a.*");
                     envelopes.push(envelope);
                 }
                 other => panic!("a Publication should come, not {other:?}"),
@@ -387,7 +418,7 @@ fn an_attach_within_linger_keeps_the_feed() {
 #[test]
 fn feeds_are_bounded() {
     run(async {
-        let config = Config { linger: Duration::from_millis(50), feeds: 2 };
+        let config = Config { linger: Duration::from_millis(50), feeds: 2, ..Config::default() };
         let mut desk = Desk::new(config, &[ROOMY]);
         desk.joins(0, "a.1", 1).await;
         desk.joins(0, "a.2", 2).await;

@@ -30,6 +30,8 @@ mod frames;
 #[cfg(test)]
 mod handshakes;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod limits;

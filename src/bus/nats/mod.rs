@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::history::{Head, Newest, Page, ReadError, Want};
 use super::{Bus, Link, PublishError, Receipt, SubscribeError};
 use crate::publication::{Publication, Timestamp};
 use crate::topic::Pattern;
@@ -186,7 +187,7 @@ impl Bus for Nats {
         }
         match self.0.echo.round().await {
             Some(_) if self.0.denied.publishing(&sent_to) => Err(PublishError::Unavailable),
-            Some(proven) if proven == generation => Ok(Receipt { stored: false, duplicate: false }),
+            Some(proven) if proven == generation => Ok(Receipt { cursor: None, duplicate: false }),
             Some(_) | None => Err(PublishError::OutcomeUnknown),
         }
     }
@@ -212,6 +213,28 @@ impl Bus for Nats {
         }
         let (subjects, now) = (self.0.subjects.clone(), self.0.now);
         Ok(Subscription { messages, subject, subjects, link, denied, now })
+    }
+
+    // No configuration keeps a Namespace on NATS yet.
+
+    async fn follow(&self, _: &str) -> Result<Subscription, SubscribeError> {
+        Err(SubscribeError::Unavailable)
+    }
+
+    async fn head(&self, _: &str) -> Result<Head, ReadError> {
+        Err(ReadError::Unavailable)
+    }
+
+    async fn read(&self, _: &str, _: Want<'_>) -> Result<Page, ReadError> {
+        Err(ReadError::Unavailable)
+    }
+
+    async fn newest(&self, _: &str, _: &[Pattern], _: usize) -> Result<Newest, ReadError> {
+        Err(ReadError::Unavailable)
+    }
+
+    async fn since(&self, _: &str, _: Timestamp) -> Result<Option<u64>, ReadError> {
+        Err(ReadError::Unavailable)
     }
 
     fn link(&self) -> watch::Receiver<Link> {

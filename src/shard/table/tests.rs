@@ -112,6 +112,6 @@ fn what_is_remembered_is_bounded() {
     for n in 0..3 * TOPICS_REMEMBERED {
         let topic = Topic::parse(&format!("a.{n}")).unwrap();
         assert_eq!(*table.receivers(&all, &topic), [key(1)]);
-        assert!(table.feeds[&all].receivers.len() <= TOPICS_REMEMBERED);
+        assert!(table.patterns[&all].receivers.len() <= TOPICS_REMEMBERED);
     }
 }

@@ -76,13 +76,15 @@ pub(crate) struct Grants {
     pub(crate) subscribe: Vec<String>,
     /// Patterns.
     pub(crate) publish: Vec<String>,
+    /// Patterns.
+    pub(crate) history: Vec<String>,
 }
 
 impl Grants {
-    /// Both verbs on these Patterns.
+    /// Every verb on these Patterns.
     pub(crate) fn all(patterns: &[&str]) -> Self {
         let patterns: Vec<String> = patterns.iter().map(|one| (*one).to_owned()).collect();
-        Self { subscribe: patterns.clone(), publish: patterns }
+        Self { subscribe: patterns.clone(), publish: patterns.clone(), history: patterns }
     }
 }
 
@@ -142,7 +144,7 @@ impl Gateway {
             subject: sub.to_owned(),
             subscribe: grants.subscribe.clone(),
             publish: grants.publish.clone(),
-            history: Vec::new(),
+            history: grants.history.clone(),
             life: Duration::from_secs(3_600),
             issuer: None,
             audience: None,
@@ -288,8 +290,11 @@ fn yaml(
         let _ =
             writeln!(out, "  {}", line.replace("$FOLDER", &folder.path().display().to_string()));
     }
-    let Grants { subscribe, publish } = &settings.anonymous;
-    let _ = writeln!(out, "  anonymous: {{subscribe: {subscribe:?}, publish: {publish:?}}}");
+    let Grants { subscribe, publish, history } = &settings.anonymous;
+    let _ = writeln!(
+        out,
+        "  anonymous: {{subscribe: {subscribe:?}, publish: {publish:?}, history: {history:?}}}"
+    );
     let _ = writeln!(out, "limits:");
     for line in &settings.limits {
         let _ = writeln!(out, "  {line}");

@@ -1,0 +1,696 @@
+//! The Feed of a kept Namespace: all of it, in order, with what was missed before it.
+//!
+//! It listens to the whole Namespace on the live road, which may lose, repeat and reorder, and hands
+//! on to each Shard what somebody there wants. An attach is located in the [`Ring`], or further back in
+//! history, and answered part by part; the answer with its last part goes through the Shard's inbox,
+//! and that place in the inbox is where live begins.
+//!
+//! LAW: a Publication is handed on only after every Offset before it was, or after the hole between
+//! has been mended or told. The sentence is kept in `repair.rs`; everything else stands on it.
+//!
+//! ```text
+//!     follow, head        1st check          hole seen         mended, or told
+//!          ─────▶ suspect ─────────▶ whole ─────────▶ repairing ─────────▶ whole
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::attach::{self, Attach};
+use super::opening::{CATCH_UP, Feed, OPEN_AGAIN, PATIENCE, Spread, Work, finished};
+use super::read::{Dealt, Reader, values};
+use super::receiver::Receiver;
+use super::ring::{self, Ring};
+use super::{
+    Ask, AttachError, Config, Event, Page, PageError, ShardId, Source, Ticket, Wanted, refuse,
+};
+use crate::bus::history::{Head, Newest, ReadError, Stored};
+use crate::bus::{Arrival, Bus, Live};
+use crate::protocol::replay::{Begin, Replay, Rest};
+use crate::protocol::{From, GapReason};
+use crate::publication::{Epoch, Timestamp};
+use crate::topic::Pattern;
+
+/// The first that has to read history waits this long for others who have to.
+const GATHER: Duration = Duration::from_millis(10);
+/// Further below the ring nobody reads a whole Namespace.
+const READ_ITEMS_MAX: u64 = 100_000;
+/// Reads of one attach, each of which the ring has outrun.
+const ROUNDS_MAX: u8 = 8;
+/// One snapshot answers everybody who asks for the same within this time.
+const SNAPSHOT_SHARED: Duration = Duration::from_secs(1);
+
+/// An open Feed.
+pub(super) struct Open<B: Bus> {
+    pub(super) config: Config,
+    pub(super) namespace: Arc<str>,
+    pub(super) bus: B,
+    source: Source,
+    /// Publications of one Topic that are kept.
+    messages: u64,
+    part: attach::Bounds,
+    asks: mpsc::Receiver<Ask>,
+    shards: Vec<Receiver>,
+    pub(super) ring: Ring,
+    /// Live copies behind a hole.
+    pub(super) aside: BTreeMap<u64, Stored>,
+    /// What lay at or below this when the Feed was opened is not missed by anybody here.
+    pub(super) opened_at: Option<u64>,
+    pub(super) repair: super::repair::Repair,
+    /// Attaches for which the head must come further.
+    held: Vec<Held>,
+    /// Those that begin below the ring, for the next read.
+    below: Vec<Attach>,
+    /// When that read begins.
+    gathered_at: Option<Instant>,
+    jobs: VecDeque<Job>,
+    reading: Work<Answer>,
+    snapshot: Option<Snapshot>,
+    position_at: Instant,
+    catch_up_at: Option<Instant>,
+    spread: Spread,
+}
+
+struct Held {
+    attach: Attach,
+    head: u64,
+    until: Instant,
+    /// How often history was asked and stood below the Cursor.
+    behind: u8,
+}
+
+enum Job {
+    Topics(Attach),
+    Newest { attach: Attach, above: u64 },
+    Since(Attach, Timestamp),
+    LastN(Attach, u16),
+    Page(Wanted, oneshot::Sender<Result<Page, PageError>>),
+}
+
+enum Answer {
+    Dealt(Dealt),
+    Newest {
+        attach: Attach,
+        above: u64,
+        epoch: Epoch,
+        newest: Result<Newest, ReadError>,
+    },
+    /// Where to begin; whether something before it is known to be missing, if that counts.
+    Begin {
+        attach: Attach,
+        after: Result<(u64, Option<bool>), ReadError>,
+    },
+    Page,
+}
+
+struct Snapshot {
+    patterns: Arc<[Pattern]>,
+    until: Instant,
+    newest: Newest,
+}
+
+impl<B: Bus> Open<B> {
+    pub(super) fn new(feed: Feed<B>, head: &Head) -> Self {
+        let (config, namespace) = (feed.config, feed.namespace);
+        let kept = config.namespaces.kept().count().max(1);
+        let bounds = ring::Bounds {
+            items: config.ring_items,
+            bytes: config.ring_bytes.min(config.rings_bytes / kept),
+        };
+        let messages = config.namespaces.history(&namespace).map_or(1, |rules| rules.messages);
+        let now = Instant::now();
+        let mut spread = Spread(config.seed);
+        Self {
+            source: Source::Namespace(Arc::clone(&namespace)),
+            messages: u64::from(messages),
+            part: attach::Bounds { items: config.part_items, bytes: config.part_bytes },
+            namespace,
+            bus: feed.bus,
+            asks: feed.asks,
+            shards: feed.shards.into_iter().map(|inbox| Receiver::new(inbox, head.last)).collect(),
+            ring: Ring::at(head, bounds),
+            aside: BTreeMap::new(),
+            opened_at: Some(head.last),
+            repair: super::repair::Repair::opened(now, &mut spread),
+            held: Vec::new(),
+            below: Vec::new(),
+            gathered_at: None,
+            jobs: VecDeque::new(),
+            reading: None,
+            snapshot: None,
+            position_at: now + config.position,
+            catch_up_at: None,
+            spread,
+            config,
+        }
+    }
+
+    /// Runs until the directory lets go of it.
+    pub(super) async fn run(mut self, mut live: B::Live) {
+        loop {
+            let wake = self.wakes_at();
+            tokio::select! {
+                biased;
+                () = sleep_until(wake) => self.tick(Instant::now()),
+                (head, answer) = finished(&mut self.repair.checking) => self.checked(head, answer),
+                page = finished(&mut self.repair.reading) => self.repaired(page),
+                answer = finished(&mut self.reading) => self.read(answer),
+                ask = self.asks.recv() => match ask {
+                    Some(ask) => self.take(ask),
+                    None => return self.end().await,
+                },
+                arrival = live.next() => match arrival {
+                    Some(Arrival::Stored(stored)) => self.arrived(stored),
+                    Some(Arrival::Lost) => self.suspect(),
+                    Some(Arrival::Publication(_)) => {}
+                    None => match self.listen_again().await {
+                        Some(again) => live = again,
+                        None => return self.end().await,
+                    },
+                },
+            }
+            self.release();
+            self.start_read();
+        }
+    }
+
+    /// The Bus has ended the live road. Whatever came meanwhile is found by the checks.
+    async fn listen_again(&mut self) -> Option<B::Live> {
+        loop {
+            let (bus, namespace) = (self.bus.clone(), Arc::clone(&self.namespace));
+            let mut following: Work<_> =
+                Some(Box::pin(async move { bus.follow(&namespace).await.ok() }));
+            let mut again = None;
+            loop {
+                let wake = again.unwrap_or_else(|| self.wakes_at());
+                tokio::select! {
+                    biased;
+                    followed = finished(&mut following) => match followed {
+                        Some(live) => {
+                            self.suspect();
+                            return Some(live);
+                        }
+                        None => again = Some(Instant::now() + OPEN_AGAIN),
+                    },
+                    () = sleep_until(wake) => {
+                        self.tick(Instant::now());
+                        if again.is_some() {
+                            break;
+                        }
+                    }
+                    ask = self.asks.recv() => self.take(ask?),
+                }
+            }
+        }
+    }
+
+    /// Whoever still waits is answered.
+    async fn end(mut self) {
+        let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
+        let queued: Vec<Attach> =
+            self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches)).collect();
+        let below = std::mem::take(&mut self.below);
+        for attach in held.chain(queued).chain(below) {
+            self.refuse(&attach, AttachError::BusUnavailable);
+        }
+        for job in std::mem::take(&mut self.jobs) {
+            match job {
+                Job::Topics(attach)
+                | Job::Newest { attach, .. }
+                | Job::Since(attach, _)
+                | Job::LastN(attach, _) => self.refuse(&attach, AttachError::BusUnavailable),
+                Job::Page(_, answer) => drop(answer.send(Err(PageError::BusUnavailable))),
+            }
+        }
+        for shard in self.shards {
+            for answer in shard.waiting {
+                // A Shard that is gone waits for nothing.
+                let _ = shard.inbox.send(answer).await;
+            }
+        }
+    }
+
+    // What is asked.
+
+    pub(super) fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Attach { shard, patterns, begin, ticket } => {
+                if self.is_full() {
+                    let attach = Attach::new(shard, ticket, patterns, 0);
+                    return self.refuse(&attach, AttachError::Overloaded);
+                }
+                self.begin(Attach::new(shard, ticket, patterns, self.ring.head()), begin);
+            }
+            Ask::Detach { shard, pattern } => {
+                if let Some(shard) = self.shards.get_mut(usize::from(shard.0)) {
+                    shard.forget(&pattern);
+                }
+            }
+            read @ Ask::Read { .. } if self.is_full() => refuse(read, PageError::Overloaded),
+            Ask::Read { wanted, answer } => self.jobs.push_back(Job::Page(wanted, answer)),
+        }
+        self.start_read();
+    }
+
+    fn is_full(&self) -> bool {
+        let queued: usize = self.shards.iter().map(|shard| shard.attaches.len()).sum();
+        let waiting = self.held.len() + self.below.len() + self.jobs.len() + queued;
+        waiting >= self.config.attaches_waiting
+    }
+
+    /// Finds the place behind which this attach wants all.
+    fn begin(&mut self, mut attach: Attach, begin: Begin) {
+        let (head, epoch) = (self.ring.head(), self.ring.epoch());
+        let place = match begin {
+            Begin::From(From::Live) => return self.locate(attach),
+            Begin::From(From::Last) => {
+                return self.jobs.push_back(Job::Newest { attach, above: 0 });
+            }
+            Begin::From(From::LastN(n)) => {
+                let below = match &*attach.patterns {
+                    [one] => self.ring.below_newest(one.as_str(), usize::from(n)),
+                    _ => None,
+                };
+                let Some(below) = below else {
+                    return self.jobs.push_back(Job::LastN(attach, n));
+                };
+                attach.after = below;
+                return self.locate(attach);
+            }
+            Begin::From(From::Since(time)) => {
+                let Some(below) = self.ring.below_time(time) else {
+                    return self.jobs.push_back(Job::Since(attach, time));
+                };
+                attach.after = below;
+                return self.locate(attach.judged());
+            }
+            Begin::From(From::Cursor(cursors)) => {
+                cursors.iter().find(|cursor| cursor.epoch == epoch).copied()
+            }
+            Begin::Rest(Rest::Missed { after, until, left }) => {
+                attach = attach.promised(until, left);
+                Some(after).filter(|after| after.epoch == epoch)
+            }
+            Begin::Rest(Rest::Values { above }) => match above.epoch == epoch {
+                true => {
+                    let above = above.offset;
+                    return self.jobs.push_back(Job::Newest { attach, above });
+                }
+                false => None,
+            },
+        };
+        match place {
+            Some(cursor) => {
+                attach.after = cursor.offset;
+                attach.check = Some(cursor);
+                self.locate(attach.judged());
+            }
+            None => {
+                attach.skip_to(head, GapReason::EpochChanged);
+                self.locate(attach);
+            }
+        }
+    }
+
+    /// Brings an attach further: up to the head, where it is answered, or to what it must wait for.
+    fn locate(&mut self, mut attach: Attach) {
+        let (head, floor) = (self.ring.head(), self.ring.floor());
+        let needed = attach.proven.map_or(attach.after, |proven| proven.last.max(attach.after));
+        if needed > head {
+            return self.hold(attach, needed);
+        }
+        if let Some(shard) = self.shards.get_mut(usize::from(attach.shard.0))
+            && shard.is_behind(head)
+        {
+            return shard.attaches.push_back(attach);
+        }
+        if let Some(check) = attach.check
+            && let Some(time) = self.ring.time_at(check.offset)
+        {
+            attach.check = None;
+            if !check.fits(time) {
+                attach.skip_to(head, GapReason::EpochChanged);
+            }
+        }
+        if attach.after < floor {
+            return self.go_below(attach);
+        }
+        for offset in self.ring.missed(&attach.patterns, attach.after) {
+            if let Some(entry) = self.ring.entry(offset)
+                && !attach.take(entry, self.ring.epoch(), self.part)
+            {
+                return self.answer(attach.replay_promised(self.ring.cursor()));
+            }
+        }
+        let ring = &self.ring;
+        attach.judge(head, |offset| ring.lost_above(offset), self.messages);
+        self.answer(attach.replay(self.ring.cursor()));
+    }
+
+    /// Waits until the head has come this far.
+    fn hold(&mut self, attach: Attach, head: u64) {
+        let until = Instant::now() + PATIENCE;
+        self.held.push(Held { attach, head, until, behind: 0 });
+        self.check_twice();
+    }
+
+    /// Attaches that the head has reached go on.
+    fn release(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let head = self.ring.head();
+        let reached: Vec<Held> = self.held.extract_if(.., |held| held.head <= head).collect();
+        for held in reached {
+            self.locate(held.attach);
+        }
+    }
+
+    /// History stands at `last`: a Cursor above it is of another one, if that is so twice.
+    pub(super) fn release_foreign(&mut self, last: u64) {
+        for held in &mut self.held {
+            held.behind += u8::from(held.attach.after > last);
+        }
+        let foreign: Vec<Held> = self.held.extract_if(.., |held| held.behind >= 2).collect();
+        for mut held in foreign {
+            held.attach.skip_to(self.ring.head(), GapReason::EpochChanged);
+            self.locate(held.attach);
+        }
+    }
+
+    /// It begins further back than the ring reaches.
+    fn go_below(&mut self, mut attach: Attach) {
+        let (head, floor) = (self.ring.head(), self.ring.floor());
+        if attach.rounds >= ROUNDS_MAX {
+            attach.jump_to(floor);
+            return self.locate(attach);
+        }
+        attach.rounds += 1;
+        if floor - attach.after <= READ_ITEMS_MAX {
+            self.gathered_at.get_or_insert_with(|| Instant::now() + GATHER);
+            self.below.push(attach);
+        } else if attach.is_exact() {
+            self.jobs.push_back(Job::Topics(attach));
+        } else {
+            attach.skip_to(head, GapReason::ReplayLimit);
+            self.locate(attach);
+        }
+    }
+
+    // What is read.
+
+    fn reader(&self) -> Reader<B> {
+        Reader {
+            bus: self.bus.clone(),
+            namespace: Arc::clone(&self.namespace),
+            epoch: self.ring.epoch(),
+            bounds: self.part,
+            topics_max: self.config.snapshot_topics,
+        }
+    }
+
+    /// Begins the next read, if none is under way.
+    fn start_read(&mut self) {
+        while self.reading.is_none() {
+            let floor = self.ring.floor();
+            if self.gathered_at.is_some_and(|at| at <= Instant::now()) {
+                let most = (self.config.read_bytes / self.part.bytes).max(1);
+                let rest = self.below.split_off(most.min(self.below.len()));
+                let attaches = std::mem::replace(&mut self.below, rest);
+                self.gathered_at = (!self.below.is_empty()).then(Instant::now);
+                let reader = self.reader();
+                self.reading = Some(Box::pin(async move {
+                    Answer::Dealt(reader.deal(attaches, floor, &[]).await)
+                }));
+                return;
+            }
+            let Some(job) = self.jobs.pop_front() else {
+                return;
+            };
+            let reader = self.reader();
+            self.reading = match job {
+                Job::Topics(attach) => Some(Box::pin(async move {
+                    let topics = Arc::clone(&attach.patterns);
+                    Answer::Dealt(reader.deal(vec![attach], floor, &topics).await)
+                })),
+                Job::Newest { attach, above } => match self.known_snapshot(&attach, above) {
+                    Some(newest) => {
+                        self.snapshot_came(attach, above, newest);
+                        continue;
+                    }
+                    None => Some(Box::pin(async move {
+                        let newest = reader.newest(&attach.patterns).await;
+                        Answer::Newest { attach, above, epoch: reader.epoch, newest }
+                    })),
+                },
+                Job::Since(attach, time) => Some(Box::pin(async move {
+                    let after = reader.below_time(time).await;
+                    let after = after.map(|(after, trimmed)| (after, Some(trimmed)));
+                    Answer::Begin { attach, after }
+                })),
+                Job::LastN(attach, n) => Some(Box::pin(async move {
+                    let mut lowest = Ok((u64::MAX, None));
+                    for pattern in attach.patterns.iter() {
+                        let below = reader.below_newest(pattern, usize::from(n)).await;
+                        lowest = lowest.and_then(|(low, _)| Ok((low.min(below?), None)));
+                    }
+                    Answer::Begin { attach, after: lowest }
+                })),
+                Job::Page(wanted, answer) => Some(Box::pin(async move {
+                    // Whoever asked may have given up.
+                    let _ = answer.send(reader.page(&wanted).await);
+                    Answer::Page
+                })),
+            };
+        }
+    }
+
+    fn read(&mut self, answer: Answer) {
+        match answer {
+            Answer::Page => {}
+            Answer::Dealt(dealt) => self.dealt(dealt),
+            Answer::Newest { attach, above, epoch, newest } => match newest {
+                Ok(newest) if epoch == self.ring.epoch() => {
+                    if above == 0 {
+                        let until = Instant::now() + SNAPSHOT_SHARED;
+                        let patterns = Arc::clone(&attach.patterns);
+                        self.snapshot = Some(Snapshot { patterns, until, newest: newest.clone() });
+                    }
+                    self.snapshot_came(attach, above, newest);
+                }
+                Ok(_) => self.skip(attach, GapReason::EpochChanged),
+                Err(ReadError::TooManyTopics) => self.refuse(&attach, AttachError::TooManyTopics),
+                Err(ReadError::Unavailable) => self.refuse(&attach, AttachError::BusUnavailable),
+            },
+            Answer::Begin { mut attach, after } => match after {
+                Ok((after, trimmed)) => {
+                    attach.after = after;
+                    if trimmed.is_some() {
+                        attach = attach.judged();
+                    }
+                    if trimmed == Some(true) {
+                        attach.trimmed();
+                    }
+                    self.locate(attach);
+                }
+                Err(_) => self.refuse(&attach, AttachError::BusUnavailable),
+            },
+        }
+    }
+
+    fn dealt(&mut self, dealt: Dealt) {
+        let epoch = self.ring.epoch();
+        for attach in dealt.foreign {
+            self.skip(attach, GapReason::EpochChanged);
+        }
+        for attach in dealt.stopped {
+            self.answer(attach.replay_promised(self.ring.cursor()));
+        }
+        for mut attach in dealt.done {
+            match dealt.proven {
+                Ok(proven) if dealt.epoch == epoch && proven.epoch == epoch => {
+                    attach.proven = Some(proven);
+                    self.locate(attach);
+                }
+                Ok(_) => self.skip(attach, GapReason::EpochChanged),
+                Err(_) => {
+                    attach.jump_to(self.ring.floor());
+                    self.locate(attach);
+                }
+            }
+        }
+    }
+
+    fn skip(&mut self, mut attach: Attach, why: GapReason) {
+        attach.skip_to(self.ring.head(), why);
+        self.locate(attach);
+    }
+
+    /// A snapshot that was read a moment ago, for those who want the same.
+    fn known_snapshot(&self, attach: &Attach, above: u64) -> Option<Newest> {
+        let known = self.snapshot.as_ref()?;
+        let good = above == 0
+            && known.until > Instant::now()
+            && known.newest.as_of >= self.ring.floor()
+            && known.patterns == attach.patterns;
+        good.then(|| known.newest.clone())
+    }
+
+    fn snapshot_came(&mut self, mut attach: Attach, above: u64, newest: Newest) {
+        if newest.as_of < self.ring.floor() {
+            // Whoever answered lags behind.
+            attach.rounds += 1;
+            if attach.rounds > ROUNDS_MAX {
+                return self.refuse(&attach, AttachError::BusUnavailable);
+            }
+            return self.jobs.push_back(Job::Newest { attach, above });
+        }
+        let as_of = newest.as_of;
+        for stored in values(newest.entries, above) {
+            let entry = ring::Entry::new(stored);
+            if !attach.take_value(&entry, self.ring.epoch(), self.part) {
+                return self.answer(attach.replay_values(self.ring.cursor()));
+            }
+        }
+        attach.after = as_of;
+        self.locate(attach.judged());
+    }
+
+    // What Shards get.
+
+    fn answer(&mut self, (shard, ticket, replay): (ShardId, Ticket, Replay)) {
+        let Some(shard) = self.shards.get_mut(usize::from(shard.0)) else {
+            return;
+        };
+        if replay.rest.is_none() {
+            replay.patterns.iter().for_each(|pattern| shard.want(pattern));
+        }
+        shard.post(Event::Attached(ticket, Box::new(replay)));
+        self.look_after_shards();
+    }
+
+    fn refuse(&mut self, attach: &Attach, why: AttachError) {
+        if let Some(shard) = self.shards.get_mut(usize::from(attach.shard.0)) {
+            shard.post(Event::Refused(attach.ticket, why));
+        }
+        self.look_after_shards();
+    }
+
+    /// Takes the next Publication into the ring and hands it to whoever wants it.
+    pub(super) fn accept(&mut self, stored: Stored) {
+        let before = self.ring.head();
+        self.ring.push(ring::Entry::new(stored));
+        let (head, epoch) = (self.ring.head(), self.ring.epoch());
+        let Some(entry) = self.ring.entry(head) else {
+            // It was larger than the whole ring; Shards are told that they missed it.
+            return self.look_after_shards();
+        };
+        let mut behind = false;
+        for shard in &mut self.shards {
+            let wanted = entry.topic().is_some_and(|topic| shard.wants(topic));
+            if !shard.is_behind(before) && (!wanted || shard.hand(&self.source, entry, epoch)) {
+                shard.at = head;
+            } else {
+                behind = true;
+            }
+        }
+        if behind {
+            self.look_after_shards();
+        }
+    }
+
+    /// Passes Offsets that are gone for good, and says so.
+    pub(super) fn lose(&mut self, until: u64) {
+        self.ring.lose(until);
+        self.catch_up();
+    }
+
+    /// Tells everybody of a loss that has no place.
+    pub(super) fn tell(&mut self, why: GapReason) {
+        for shard in &mut self.shards {
+            if shard.is_interested() && !shard.losses.contains(&why) {
+                shard.losses.push(why);
+            }
+        }
+        self.catch_up();
+    }
+
+    pub(super) fn spread(&mut self, least: Duration, most: Duration) -> Duration {
+        self.spread.between(least, most)
+    }
+
+    /// The ring begins again at its head: whoever had not come so far goes on from there.
+    pub(super) fn move_shards(&mut self) {
+        for shard in &mut self.shards {
+            shard.at = self.ring.head();
+        }
+    }
+
+    fn look_after_shards(&mut self) {
+        let head = self.ring.head();
+        if self.catch_up_at.is_none() && self.shards.iter().any(|shard| shard.is_behind(head)) {
+            self.catch_up_at = Some(Instant::now() + CATCH_UP);
+        }
+    }
+
+    /// Those whose inbox was full go on from where they are.
+    pub(super) fn catch_up(&mut self) {
+        self.catch_up_at = None;
+        let mut ready = VecDeque::new();
+        for shard in &mut self.shards {
+            if shard.catch_up(&self.ring, &self.source, &self.namespace) {
+                ready.append(&mut shard.attaches);
+            }
+        }
+        for attach in ready {
+            self.locate(attach);
+        }
+        self.look_after_shards();
+    }
+
+    // Time.
+
+    fn wakes_at(&self) -> Instant {
+        let patience = self.held.iter().map(|held| held.until).min();
+        let times =
+            [self.catch_up_at, self.gathered_at.filter(|_| self.reading.is_none()), patience];
+        let first = times.into_iter().flatten().min();
+        let first = first.map_or(self.position_at, |first| first.min(self.position_at));
+        first.min(self.repair.wakes_at())
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if self.catch_up_at.is_some_and(|at| at <= now) {
+            self.catch_up();
+        }
+        if self.position_at <= now {
+            self.position_at = now + self.config.position;
+            self.tell_positions();
+        }
+        let late: Vec<Held> = self.held.extract_if(.., |held| held.until <= now).collect();
+        for mut held in late {
+            if held.attach.proven.take().is_some() {
+                held.attach.jump_to(self.ring.floor());
+                self.locate(held.attach);
+            } else {
+                self.refuse(&held.attach, AttachError::BusUnavailable);
+            }
+        }
+        self.tick_repair(now);
+    }
+
+    fn tell_positions(&mut self) {
+        let (head, cursor) = (self.ring.head(), self.ring.cursor());
+        for shard in &mut self.shards {
+            if shard.is_interested() && !shard.is_behind(head) {
+                // Who has no room for it is not quiet.
+                let position = Event::Position(Arc::clone(&self.namespace), cursor);
+                let _ = shard.inbox.try_send(position);
+            }
+        }
+    }
+}

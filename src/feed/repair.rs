@@ -1,0 +1,336 @@
+//! How a kept Feed finds and mends its holes.
+//!
+//! The live road loses, repeats and reorders. Offsets are contiguous, so the next Publication shows
+//! any hole; a *check* (where does history stand?) finds the hole that nothing follows, and the
+//! history that is no longer the same. What is missing is read from history and handed on in its
+//! place; what is gone for good is told before anybody is brought past it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::kept::Open;
+use super::opening::{Spread, Work};
+use super::read::{PAGE_BYTES, PAGE_ITEMS};
+use crate::bus::Bus;
+use crate::bus::history::{Head, Page, ReadError, Stored, Want};
+use crate::protocol::GapReason;
+use crate::publication::Timestamp;
+
+/// Live copies that may wait behind a hole; beyond it the newest is dropped, and shows again.
+const ASIDE_ITEMS: usize = 65_536;
+/// Checks follow each other no faster.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// A suspect Feed is checked twice: soon, and once more.
+const SUSPECT_SPREAD: Duration = Duration::from_millis(500);
+const OPENED: Duration = Duration::from_millis(250);
+const SECOND_CHECK: Duration = Duration::from_secs(1);
+/// When nothing comes, it is checked after this, and then now and then.
+const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE_LEAST: Duration = Duration::from_secs(24);
+const SILENCE_MOST: Duration = Duration::from_secs(36);
+/// What history has is given this long to come by the live road.
+const LIVE_ROAD: Duration = Duration::from_millis(150);
+/// A history that stands below our head so often in a row, once a second, has lost its end.
+const BELOW_MAX: u8 = 8;
+const CHECK_AGAIN: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(900));
+const READ_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
+/// A hole that could not be mended for so long is told.
+const UNMENDED: Duration = Duration::from_secs(10);
+/// A hole larger than this is not read; Shards attach again.
+const HOLE_ITEMS_MAX: u64 = 100_000;
+
+/// The state of checks and repairs.
+pub(super) struct Repair {
+    /// The head when history was asked, and the answer.
+    pub(super) checking: Work<(u64, Result<Head, ReadError>)>,
+    pub(super) reading: Work<Result<Page, ReadError>>,
+    /// When checks are due, in no order.
+    checks: Vec<Instant>,
+    earliest_check: Instant,
+    /// When silence is looked at, and whether something came since.
+    silence_at: Instant,
+    arrived: bool,
+    /// How often in a row history stood below our head.
+    below: u8,
+    /// Everything up to here is known to have been stored.
+    target: u64,
+    /// When the next read may begin.
+    read_at: Option<Instant>,
+    failing_since: Option<Instant>,
+    told: bool,
+}
+
+impl Repair {
+    /// Of a Feed that has just been opened: what its listening missed at that moment shows soon.
+    pub(super) fn opened(now: Instant, spread: &mut Spread) -> Self {
+        let soon = spread.between(Duration::ZERO, OPENED);
+        Self {
+            checking: None,
+            reading: None,
+            checks: vec![now + soon, now + soon + SECOND_CHECK],
+            earliest_check: now,
+            silence_at: now + SILENCE,
+            arrived: false,
+            below: 0,
+            target: 0,
+            read_at: None,
+            failing_since: None,
+            told: false,
+        }
+    }
+
+    pub(super) fn wakes_at(&self) -> Instant {
+        let check = self.checks.iter().min().map(|due| (*due).max(self.earliest_check));
+        let check = check.filter(|_| self.checking.is_none());
+        let read = self.read_at.filter(|_| self.reading.is_none());
+        let first = check.into_iter().chain(read).min();
+        first.map_or(self.silence_at, |first| first.min(self.silence_at))
+    }
+
+    /// Wants a check at this time. Two that wait are enough for everything.
+    fn check_at(&mut self, due: Instant) {
+        if self.checks.len() < 4 {
+            self.checks.push(due);
+        } else if let Some(latest) = self.checks.iter_mut().max() {
+            *latest = due;
+        }
+    }
+}
+
+impl<B: Bus> Open<B> {
+    /// Something may be missing, and nothing may follow that would show it.
+    pub(super) fn suspect(&mut self) {
+        let now = Instant::now();
+        let soon = now + self.spread(Duration::ZERO, SUSPECT_SPREAD);
+        self.repair.check_at(soon);
+        self.repair.check_at(soon + SECOND_CHECK);
+    }
+
+    /// Wants to know at once, and once more, where history stands.
+    pub(super) fn check_twice(&mut self) {
+        let now = Instant::now();
+        self.repair.check_at(now);
+        self.repair.check_at(now + SECOND_CHECK);
+    }
+
+    /// A Publication came by the live road.
+    pub(super) fn arrived(&mut self, stored: Stored) {
+        self.repair.arrived = true;
+        let head = self.ring.head();
+        if let Some(opened_at) = self.opened_at {
+            if stored.offset <= opened_at {
+                return;
+            }
+            self.opened_at = None;
+        }
+        if stored.offset == head + 1 {
+            self.accept(stored);
+            self.accept_aside();
+        } else if stored.offset > head {
+            self.repair.target = self.repair.target.max(stored.offset);
+            if self.aside.len() < ASIDE_ITEMS {
+                self.aside.insert(stored.offset, stored);
+            }
+            self.repair.read_at.get_or_insert_with(Instant::now);
+            self.mend();
+        } else if self.ring.time_at(stored.offset) != Some(stored.time) {
+            self.repair.check_at(Instant::now());
+        }
+    }
+
+    /// What waited behind a hole that is mended.
+    fn accept_aside(&mut self) {
+        while let Some((offset, stored)) = self.aside.pop_first() {
+            if offset > self.ring.head() + 1 {
+                self.aside.insert(offset, stored);
+                return;
+            }
+            if offset == self.ring.head() + 1 {
+                self.accept(stored);
+            }
+        }
+    }
+
+    pub(super) fn tick_repair(&mut self, now: Instant) {
+        if self.repair.silence_at <= now {
+            let arrived = std::mem::take(&mut self.repair.arrived);
+            self.repair.silence_at = match arrived {
+                true => now + SILENCE,
+                false => now + self.spread(SILENCE_LEAST, SILENCE_MOST),
+            };
+            if !arrived {
+                self.repair.check_at(now);
+            }
+        }
+        let due = self.repair.checks.iter().any(|due| *due <= now);
+        if due && self.repair.earliest_check <= now && self.repair.checking.is_none() {
+            self.repair.checks.retain(|due| *due > now);
+            self.repair.earliest_check = now + CHECK_INTERVAL;
+            let (bus, namespace) = (self.bus.clone(), self.namespace.clone());
+            let head = self.ring.head();
+            self.repair.checking =
+                Some(Box::pin(async move { (head, bus.head(&namespace).await) }));
+        }
+        self.mend();
+    }
+
+    /// History has said where it stands.
+    pub(super) fn checked(&mut self, asked_at: u64, answer: Result<Head, ReadError>) {
+        let now = Instant::now();
+        let Ok(head) = answer else {
+            let again = now + self.spread(CHECK_AGAIN.0, CHECK_AGAIN.1);
+            return self.repair.check_at(again);
+        };
+        if head.epoch != self.ring.epoch() {
+            return self.lose_epoch(&head);
+        }
+        self.release_foreign(head.last);
+        if head.last < asked_at {
+            self.repair.below += 1;
+            if self.repair.below >= BELOW_MAX {
+                return self.lose_epoch(&head);
+            }
+            return self.repair.check_at(now + SECOND_CHECK);
+        }
+        self.repair.below = 0;
+        let known = (head.last == self.ring.head()).then(|| self.ring.head_time()).flatten();
+        if known.is_some_and(|time| time != head.last_time) {
+            return self.lose_epoch(&head);
+        }
+        if head.last > self.ring.head() {
+            self.repair.target = self.repair.target.max(head.last);
+            self.repair.read_at.get_or_insert(now + LIVE_ROAD);
+        }
+    }
+
+    /// Another history has taken the place of the one that was followed. What it has is news.
+    fn lose_epoch(&mut self, head: &Head) {
+        warn!(namespace = %self.namespace, "The history is another one");
+        self.aside.clear();
+        self.opened_at = None;
+        self.ring.begin_again(head.epoch, head.first - 1, None);
+        self.move_shards();
+        self.tell(GapReason::EpochChanged);
+        self.repair.below = 0;
+        self.repair.reading = None;
+        self.repair.target = head.last;
+        self.repair.read_at = (head.last > self.ring.head()).then(Instant::now);
+        self.repair.check_at(Instant::now() + SECOND_CHECK);
+    }
+
+    /// Reads what is missing, if it is time to.
+    fn mend(&mut self) {
+        let now = Instant::now();
+        let (head, target) = (self.ring.head(), self.repair.target);
+        if head >= target {
+            self.repair.read_at = None;
+            self.repair.failing_since = None;
+            self.repair.told = false;
+            return;
+        }
+        if self.repair.reading.is_some() || self.repair.read_at.is_none_or(|at| at > now) {
+            return;
+        }
+        // Up to the first copy that has come.
+        let until =
+            self.aside.first_key_value().map_or(target, |(first, _)| first - 1).max(head + 1);
+        if until - head > HOLE_ITEMS_MAX {
+            return self.jump();
+        }
+        let (bus, namespace) = (self.bus.clone(), self.namespace.clone());
+        self.repair.read_at = None;
+        self.repair.reading = Some(Box::pin(async move {
+            // What stands at the head is read as well: it must still be what was handed on.
+            let want = Want {
+                from: head.max(1),
+                until,
+                patterns: &[],
+                items: PAGE_ITEMS,
+                bytes: PAGE_BYTES,
+            };
+            bus.read(&namespace, want).await
+        }));
+    }
+
+    /// A part of what is missing was read.
+    pub(super) fn repaired(&mut self, page: Result<Page, ReadError>) {
+        let now = Instant::now();
+        let Ok(page) = page else {
+            let since = *self.repair.failing_since.get_or_insert(now);
+            if since.elapsed() >= UNMENDED && !self.repair.told {
+                self.repair.told = true;
+                self.tell(GapReason::BusInterrupted);
+            }
+            self.repair.read_at = Some(now + self.spread(READ_AGAIN.0, READ_AGAIN.1));
+            return;
+        };
+        self.repair.failing_since = None;
+        let head = self.ring.head();
+        for stored in page.entries {
+            if stored.offset == head
+                && self.ring.head() == head
+                && self.ring.head_time().is_some_and(|time| time != stored.time)
+            {
+                // It went back and has been written on: where it stands is asked again.
+                return self.distrust();
+            }
+            self.accept_aside_below(stored.offset);
+            if stored.offset > self.ring.head() {
+                self.pass_hole(stored.offset - 1);
+                self.accept(stored);
+            }
+        }
+        self.accept_aside_below(page.end + 1);
+        self.pass_hole(page.end);
+        self.accept_aside();
+        self.repair.read_at = Some(now);
+        self.mend();
+    }
+
+    /// Live copies come before stored ones: limits may have taken those already.
+    fn accept_aside_below(&mut self, offset: u64) {
+        while let Some((at, stored)) = self.aside.pop_first() {
+            if at >= offset {
+                self.aside.insert(at, stored);
+                return;
+            }
+            if at > self.ring.head() {
+                self.pass_hole(at - 1);
+                self.accept(stored);
+            }
+        }
+    }
+
+    /// Everything up to here that did not come is gone.
+    fn pass_hole(&mut self, until: u64) {
+        if until > self.ring.head() {
+            self.lose(until);
+        }
+    }
+
+    /// The history under our head is not what was handed on from it.
+    fn distrust(&mut self) {
+        let (epoch, head) = (self.ring.epoch(), self.ring.head());
+        let last = self.repair.target;
+        warn!(namespace = %self.namespace, offset = head, "The history was written anew");
+        self.lose_epoch(&Head {
+            epoch,
+            first: head,
+            first_time: Timestamp(0),
+            last,
+            last_time: Timestamp(0),
+        });
+    }
+
+    /// Too much is missing to be read: whoever wants it attaches again.
+    fn jump(&mut self) {
+        let target = self.repair.target;
+        info!(namespace = %self.namespace, offset = target, "Too far behind; Shards attach again");
+        self.aside.retain(|offset, _| *offset > target);
+        self.ring.begin_again(self.ring.epoch(), target, None);
+        self.catch_up();
+        self.accept_aside();
+    }
+}

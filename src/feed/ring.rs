@@ -1,0 +1,268 @@
+//! The recent part of a kept Namespace: all of it, from `floor` up to `head`, in memory.
+//!
+//! A client that comes back finds here what it missed, and a Shard that fell behind goes on from
+//! here; only who comes from further back makes anybody read history. Offsets that were gone when a
+//! hole was repaired are remembered as *lost*, so that nobody is told that nothing is missing.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+use crate::bus::history::{Head, Stored};
+use crate::protocol::Envelope;
+use crate::publication::{Cursor, Epoch, Timestamp};
+use crate::topic::{Pattern, Topic};
+
+/// What an entry costs besides its payload, in bytes.
+const ENTRY_BYTES: usize = 256;
+
+/// One stored Publication, with its Envelope once somebody has wanted it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) stored: Stored,
+    envelope: OnceLock<Arc<Envelope>>,
+}
+
+impl Entry {
+    pub(super) const fn new(stored: Stored) -> Self {
+        Self { stored, envelope: OnceLock::new() }
+    }
+
+    pub(super) const fn offset(&self) -> u64 {
+        self.stored.offset
+    }
+
+    pub(super) fn topic(&self) -> Option<&Topic> {
+        self.stored.publication.as_ref().map(|publication| &publication.topic)
+    }
+
+    pub(super) const fn cursor(&self, epoch: Epoch) -> Cursor {
+        Cursor::at(epoch, self.stored.offset, self.stored.time)
+    }
+
+    /// None for what is nothing to clients.
+    pub(super) fn envelope(&self, epoch: Epoch) -> Option<&Arc<Envelope>> {
+        let publication = self.stored.publication.as_ref()?;
+        let make = || Arc::new(Envelope::new(publication, Some(self.cursor(epoch))));
+        Some(self.envelope.get_or_init(make))
+    }
+
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.stored.publication.as_ref().map_or(0, |one| one.payload.len())
+    }
+}
+
+/// What one ring may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) items: usize,
+    pub(super) bytes: usize,
+}
+
+/// The ring. LAW: everything in (floor, head] is an entry, or lies within a lost mark.
+pub(super) struct Ring {
+    bounds: Bounds,
+    epoch: Epoch,
+    head: u64,
+    /// When the Publication at `head` was stored; unknown if it was lost.
+    head_time: Option<Timestamp>,
+    floor: u64,
+    floor_time: Option<Timestamp>,
+    entries: VecDeque<Entry>,
+    topics: HashMap<Topic, VecDeque<u64>>,
+    bytes: usize,
+    /// (lo, hi], rising.
+    lost: VecDeque<(u64, u64)>,
+}
+
+impl Ring {
+    /// An empty one that begins where a history stands.
+    pub(super) fn at(head: &Head, bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            epoch: head.epoch,
+            head: head.last,
+            head_time: Some(head.last_time),
+            floor: head.last,
+            floor_time: Some(head.last_time),
+            entries: VecDeque::new(),
+            topics: HashMap::new(),
+            bytes: 0,
+            lost: VecDeque::new(),
+        }
+    }
+
+    /// Another history, or a part too far ahead to be read: begins again behind `offset`.
+    pub(super) fn begin_again(&mut self, epoch: Epoch, offset: u64, time: Option<Timestamp>) {
+        let bounds = self.bounds;
+        let head = Head {
+            epoch,
+            first: 0,
+            first_time: Timestamp(0),
+            last: offset,
+            last_time: Timestamp(0),
+        };
+        *self = Self { head_time: time, floor_time: time, ..Self::at(&head, bounds) };
+    }
+
+    pub(super) const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) const fn head(&self) -> u64 {
+        self.head
+    }
+
+    pub(super) const fn head_time(&self) -> Option<Timestamp> {
+        self.head_time
+    }
+
+    pub(super) const fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// The place of all that has been seen.
+    pub(super) fn cursor(&self) -> Cursor {
+        self.cursor_at(self.head)
+    }
+
+    /// The place behind an Offset, with its check where that is known.
+    pub(super) fn cursor_at(&self, offset: u64) -> Cursor {
+        match self.time_at(offset) {
+            Some(time) => Cursor::at(self.epoch, offset, time),
+            None => Cursor { epoch: self.epoch, offset, check: None },
+        }
+    }
+
+    /// When what stands at this Offset was stored, if that is known here.
+    pub(super) fn time_at(&self, offset: u64) -> Option<Timestamp> {
+        if offset == self.head {
+            return self.head_time;
+        }
+        if offset == self.floor {
+            return self.floor_time;
+        }
+        self.get(offset).map(|entry| entry.stored.time)
+    }
+
+    fn get(&self, offset: u64) -> Option<&Entry> {
+        let at = self.entries.partition_point(|entry| entry.offset() < offset);
+        self.entries.get(at).filter(|entry| entry.offset() == offset)
+    }
+
+    /// Takes the next Publication. The oldest leave for it.
+    pub(super) fn push(&mut self, entry: Entry) {
+        assert!(entry.offset() == self.head + 1, "nothing is handed on before what came before it");
+        self.head = entry.offset();
+        self.head_time = Some(entry.stored.time);
+        self.bytes += entry.bytes();
+        if let Some(topic) = entry.topic() {
+            match self.topics.get_mut(topic) {
+                Some(offsets) => offsets.push_back(entry.offset()),
+                None => drop(self.topics.insert(topic.clone(), [entry.offset()].into())),
+            }
+        }
+        self.entries.push_back(entry);
+        while self.entries.len() > self.bounds.items || self.bytes > self.bounds.bytes {
+            self.evict();
+        }
+    }
+
+    /// Passes Offsets that are gone.
+    pub(super) fn lose(&mut self, until: u64) {
+        self.lost.push_back((self.head, until));
+        self.head = until;
+        self.head_time = None;
+        // They leave with the ring; with few entries in it there are few of them, too.
+        while self.lost.len() > self.bounds.items {
+            self.evict();
+        }
+    }
+
+    fn evict(&mut self) {
+        let Some(oldest) = self.entries.pop_front() else {
+            (self.floor, self.floor_time) = (self.head, self.head_time);
+            self.lost.clear();
+            return;
+        };
+        self.bytes -= oldest.bytes();
+        (self.floor, self.floor_time) = (oldest.offset(), Some(oldest.stored.time));
+        if let Some(topic) = oldest.topic()
+            && let Some(offsets) = self.topics.get_mut(topic)
+        {
+            offsets.pop_front();
+            if offsets.is_empty() {
+                self.topics.remove(topic);
+            }
+        }
+        while self.lost.pop_front_if(|(_, hi)| *hi <= self.floor).is_some() {}
+    }
+
+    /// Whether an Offset above this one is lost.
+    pub(super) fn lost_above(&self, offset: u64) -> bool {
+        self.lost.back().is_some_and(|(_, hi)| *hi > offset)
+    }
+
+    /// What comes next behind an Offset that is not below the floor.
+    pub(super) fn next(&self, offset: u64) -> Option<Next<'_>> {
+        let at = self.entries.partition_point(|entry| entry.offset() <= offset);
+        let lost = self.lost.iter().find(|(_, hi)| *hi > offset);
+        match (self.entries.get(at), lost) {
+            (Some(entry), Some((lo, hi))) if *lo < entry.offset() => Some(Next::Lost(*hi)),
+            (Some(entry), _) => Some(Next::Entry(entry)),
+            (None, Some((_, hi))) => Some(Next::Lost(*hi)),
+            (None, None) => None,
+        }
+    }
+
+    /// What these Patterns match behind an Offset that is not below the floor, by rising Offset.
+    pub(super) fn missed(&self, patterns: &[Pattern], after: u64) -> Vec<u64> {
+        let mut offsets = Vec::new();
+        let mut add = |all: &VecDeque<u64>| {
+            let at = all.partition_point(|offset| *offset <= after);
+            offsets.extend(all.range(at..));
+        };
+        match patterns {
+            [one] if !one.is_wild() => self.topics.get(one.as_str()).map_or((), add),
+            _ => {
+                for (topic, all) in &self.topics {
+                    if all.back().is_some_and(|newest| *newest > after)
+                        && patterns.iter().any(|pattern| pattern.matches(topic))
+                    {
+                        add(all);
+                    }
+                }
+            }
+        }
+        offsets.sort_unstable();
+        offsets
+    }
+
+    /// The entry at an Offset that [`missed`](Self::missed) named.
+    pub(super) fn entry(&self, offset: u64) -> Option<&Entry> {
+        self.get(offset)
+    }
+
+    /// The Offset below the n-th newest of a Topic, if that many are here.
+    pub(super) fn below_newest(&self, topic: &str, n: usize) -> Option<u64> {
+        let offsets = self.topics.get(topic)?;
+        let at = offsets.len().checked_sub(n)?;
+        offsets.get(at).map(|offset| offset - 1)
+    }
+
+    /// The Offset below the first that was stored at this time or later, if all such are here.
+    pub(super) fn below_time(&self, time: Timestamp) -> Option<u64> {
+        if self.floor_time.is_none_or(|floor| floor >= time) {
+            return None;
+        }
+        let at = self.entries.partition_point(|entry| entry.stored.time < time);
+        Some(self.entries.get(at).map_or(self.head, |entry| entry.offset() - 1))
+    }
+}
+
+/// What stands next in a ring.
+pub(super) enum Next<'a> {
+    /// A Publication.
+    Entry(&'a Entry),
+    /// Nothing up to this Offset, and something had been there.
+    Lost(u64),
+}

@@ -1,0 +1,64 @@
+//! What a Subscription missed, as it is asked for and brought: in parts.
+//!
+//! A part is small enough for the Outbox of a client that reads slowly. Between two parts nobody keeps
+//! anything for that client but the place where the next one begins, and that is the client's own.
+
+use std::sync::Arc;
+
+use super::{Envelope, From, GapReason};
+use crate::publication::Cursor;
+use crate::topic::Pattern;
+
+/// One part of what an attach brings.
+#[derive(Debug)]
+pub struct Replay {
+    /// What was asked for.
+    pub patterns: Arc<[Pattern]>,
+    /// Whether nothing is missing before or within it.
+    pub recovered: Result<(), GapReason>,
+    /// How many Publications are missing, where that is known.
+    pub missed: Option<u64>,
+    /// The place behind it; none on best effort.
+    pub cursor: Option<Cursor>,
+    /// The Publications, by rising Offset.
+    pub envelopes: Vec<Arc<Envelope>>,
+    /// What is still to be asked for; none: it is live.
+    pub rest: Option<Rest>,
+}
+
+impl Replay {
+    /// Nothing was missed, or nothing can be brought back.
+    #[must_use]
+    pub fn live(patterns: Arc<[Pattern]>, recovered: Result<(), GapReason>) -> Self {
+        let (missed, cursor, envelopes, rest) = (None, None, Vec::new(), None);
+        Self { patterns, recovered, missed, cursor, envelopes, rest }
+    }
+}
+
+/// Where the next part of a replay begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Behind this place. Up to `until` there were so many `left`; what comes after is new.
+    Missed {
+        /// The last Publication that was brought.
+        after: Cursor,
+        /// An Offset.
+        until: u64,
+        /// If fewer are found, retention was faster.
+        left: u64,
+    },
+    /// The newest values above this place.
+    Values {
+        /// The last Publication that was brought.
+        above: Cursor,
+    },
+}
+
+/// Where an attach begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begin {
+    /// Where the client says.
+    From(From),
+    /// Where the part before ended.
+    Rest(Rest),
+}
