@@ -1,5 +1,5 @@
-//! `tidegate check`: what would be in force, and what a Token may do with it; or, with `--live`,
-//! whether a gateway that runs lets a Publication through.
+//! `tidegate check`: what would be in force, on the NATS that is configured, and what a Token may do
+//! with it; or, with `--live`, whether a gateway that runs lets a Publication through.
 //!
 //! That the configuration is whole, its files included, was seen when it was loaded; a fault never
 //! reaches this command.
@@ -16,9 +16,10 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::gateway::{Gateway, refusal, root};
-use super::output::{Output, Tone};
+use super::output::{Output, Tone, note};
 use super::{Exit, Failure, Topic, now};
 use crate::auth::{API_KEY_PREFIX, Auth, Claims, Grants, Token, Verb, Who};
+use crate::bus::nats::{self, CheckError, Report};
 use crate::config::{Config, nofile};
 use crate::protocol::json::rfc3339;
 
@@ -29,16 +30,61 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-pub(super) fn run(config: &Config, token: Option<String>, out: &Output) -> Result<(), Failure> {
-    let answer = match token {
-        Some(text) => claims(config, text)?,
-        None => in_force(config),
+pub(super) async fn run(
+    config: &Config,
+    token: Option<String>,
+    out: &Output,
+) -> Result<(), Failure> {
+    if let Some(text) = token {
+        return print(&claims(config, text)?, out);
+    }
+    let mut answer = in_force(config);
+    if config.nats.url.is_empty() {
+        return print(&answer, out);
+    }
+    let report = match nats::check(&config.nats, &config.node).await {
+        Ok(report) => report,
+        Err(why) => {
+            print(&answer, out)?;
+            let exit = match why {
+                CheckError::Configured(_) => Exit::Usage,
+                CheckError::Unreachable(..) => Exit::Unreachable,
+                CheckError::Refused(..) => Exit::Refused,
+            };
+            return Err(Failure::new(exit, why));
+        }
     };
+    answer["nats_server"] = json!({
+        "name": report.server,
+        "version": report.version,
+        "max_payload": report.max_payload,
+        "may_not_publish": report.may_not_publish,
+        "may_not_subscribe": report.may_not_subscribe,
+    });
+    print(&answer, out)?;
+    for warning in &report.warnings {
+        note(format!("warning: {warning}"));
+    }
+    missing(&report)
+}
+
+/// A failure that names each subject that NATS refuses.
+fn missing(report: &Report) -> Result<(), Failure> {
+    let line =
+        |verb: &str, subject: &String| format!("NATS does not let this node {verb} {subject}");
+    let publish = report.may_not_publish.iter().map(|subject| line("publish to", subject));
+    let subscribe = report.may_not_subscribe.iter().map(|subject| line("subscribe to", subject));
+    let lines: Vec<String> = publish.chain(subscribe).collect();
+    if lines.is_empty() { Ok(()) } else { Err(Failure::failed(lines.join("\n"))) }
+}
+
+/// One JSON object, or a row for each value.
+fn print(answer: &Value, out: &Output) -> Result<(), Failure> {
     if out.json {
         return out.line(answer);
     }
     let mut rows = Vec::new();
-    flatten("", &answer, &mut rows);
+    flatten("", answer, &mut rows);
     let width = rows.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     for (key, value) in rows {
         let pad = " ".repeat(width - key.len());

@@ -162,7 +162,8 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
             wait(check::live(&gateway, &topic, &Output::new(json)))?;
         }
         Task::Check { file, token, json, .. } => {
-            check::run(&file.load(&Overrides::default())?, token, &Output::new(json))?;
+            let config = file.load(&Overrides::default())?;
+            wait(check::run(&config, token, &Output::new(json)))?;
         }
         Task::Subscribe { patterns, count, remote } => {
             let out = Output::new(remote.json);

@@ -23,10 +23,10 @@ struct Program {
 
 /// How a program ended.
 #[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Program {
@@ -93,7 +93,7 @@ impl Drop for Program {
 }
 
 /// Runs `tidegate` with these words to its end.
-async fn tidegate(words: &[&str]) -> Ended {
+pub(crate) async fn tidegate(words: &[&str]) -> Ended {
     Program::start(PROGRAM, words, &[], "").ended().await
 }
 
@@ -105,7 +105,7 @@ async fn printed(words: &[&str]) -> String {
 }
 
 /// A folder with `t.yaml` and the tests' `secret`; gives the path of the first.
-fn configured(yaml: &str) -> (TempDir, String) {
+pub(crate) fn configured(yaml: &str) -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("secret"), SECRET).expect("the secret is written");
     let file = folder.path().join("t.yaml");

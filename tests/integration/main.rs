@@ -14,6 +14,8 @@ mod bodies;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod churn;
 #[cfg(test)]
 mod commands;

@@ -4,11 +4,13 @@
 //! every node that has a Feed for it, and no other. There is nothing here to repair from: what is lost
 //! is told, by [`Link`].
 
+mod check;
 mod denied;
 mod echo;
 mod link;
 mod live;
 mod subject;
+mod version;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use super::history::{Head, Newest, Page, ReadError, Want};
 use super::{Bus, Link, PublishError, Receipt, SubscribeError};
 use crate::publication::{Publication, Timestamp};
 use crate::topic::Pattern;
+pub use check::{CheckError, Report, check};
 use denied::Denied;
 use echo::{Echo, Rounds};
 use link::Watcher;
@@ -117,12 +120,12 @@ impl Nats {
         node: &str,
         now: fn() -> Timestamp,
     ) -> Result<Self, ConnectError> {
-        let random = Uuid::now_v7().simple().to_string().split_off(26);
-        let subjects = Subjects::new(&config.prefix, node, &random);
+        let subjects = Subjects::new(&config.prefix, node, &random());
         let (events, events_end) = mpsc::channel(link::EVENTS_MAX);
         let denied = Arc::new(Denied::default());
         let noting = Arc::clone(&denied);
-        let options = options(config, subjects.id()).await?.event_callback(move |event| {
+        let options = options(config, subjects.id()).await?.retry_on_initial_connect();
+        let options = options.event_callback(move |event| {
             if let Event::ServerError(fault) = &event {
                 noting.note(&fault.to_string());
             }
@@ -133,7 +136,7 @@ impl Nats {
             }
         });
         let client = options
-            .connect(config.url.split(',').map(str::trim).collect::<Vec<_>>())
+            .connect(addresses(config))
             .await
             .map_err(|fault| ConnectError::Client(fault.to_string()))?;
         let echoes = client
@@ -248,7 +251,6 @@ async fn options(config: &Config, id: &str) -> Result<ConnectOptions, ConnectErr
         .ping_interval(PING)
         .subscription_capacity(SUBSCRIPTION_ITEMS)
         .client_capacity(CLIENT_ITEMS)
-        .retry_on_initial_connect()
         .reconnect_delay_callback(reconnect_delay);
     // The client library reads no user out of a URL.
     if let Some((user, password)) = userinfo(&config.url) {
@@ -264,6 +266,15 @@ async fn options(config: &Config, id: &str) -> Result<ConnectOptions, ConnectErr
         options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
     }
     Ok(options)
+}
+
+fn addresses(config: &Config) -> Vec<&str> {
+    config.url.split(',').map(str::trim).collect()
+}
+
+/// Sets nodes of one name apart: the last group of a version 7 UUID is random.
+fn random() -> String {
+    Uuid::now_v7().simple().to_string().split_off(26)
 }
 
 /// The first user and password that the addresses name; all servers take the same.

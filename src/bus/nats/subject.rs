@@ -21,6 +21,15 @@ pub(super) struct Subjects {
     id: Arc<str>,
 }
 
+/// What NATS must allow a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Right {
+    /// As permissions name it.
+    pub(super) needed: String,
+    /// What shows whether it is there, and reaches nobody.
+    pub(super) tried: String,
+}
+
 impl Subjects {
     /// Subjects below a prefix that [`prefix_fault`] has nothing against; `random` sets nodes of one
     /// name apart.
@@ -52,6 +61,28 @@ impl Subjects {
     /// Where this node sees whether it may publish and subscribe among Topics; no client can name it.
     pub(super) fn probe(&self) -> String {
         format!("{}.in._node.{}", self.prefix, self.id)
+    }
+
+    /// The last word of who tries rights.
+    pub(super) fn mark(&self) -> String {
+        format!("{}.node.{}.mark", self.prefix, self.id)
+    }
+
+    /// Where a node must be allowed to publish.
+    pub(super) fn publishes(&self) -> Vec<Right> {
+        vec![
+            Right { needed: format!("{}.in.>", self.prefix), tried: self.probe() },
+            Right { needed: format!("{}.node.>", self.prefix), tried: self.echo() },
+        ]
+    }
+
+    /// What a node must be allowed to subscribe to.
+    pub(super) fn subscribes(&self) -> Vec<Right> {
+        let topics = format!("{}.in.>", self.prefix);
+        vec![
+            Right { needed: topics.clone(), tried: topics },
+            Right { needed: format!("{}.node.>", self.prefix), tried: self.echo() },
+        ]
     }
 
     /// The Topic of a subject; none if nobody who keeps to our grammar sent it.

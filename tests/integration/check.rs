@@ -1,0 +1,117 @@
+//! `tidegate check` and the NATS that is configured: what it tells of a server, and of a user's rights.
+
+use serde_json::{Value, json};
+
+use crate::commands::{Ended, configured, tidegate};
+use crate::harness::gateway::free_address;
+use crate::harness::{Nats, run};
+
+const PASSWORD: &str = "nobody-prints-this";
+const IN: &str = "tidegate.in.>";
+const NODE: &str = "tidegate.node.>";
+
+/// A server whose user `gateway` may do this, and no more.
+async fn server(publish: &[&str], subscribe: &[&str]) -> Nats {
+    Nats::configured(&format!(
+        "server_name: testing\nmax_payload: 300KB\n\
+         authorization {{ users: [{{user: gateway, password: {PASSWORD:?}, \
+         permissions: {{publish: {publish:?}, subscribe: {subscribe:?}}}}}] }}\n"
+    ))
+    .await
+}
+
+/// What `check` says of a node on NATS at this address.
+async fn checked(url: &str) -> Ended {
+    let (_folder, file) = configured(&format!(
+        "nats: {{url: {url:?}}}\nauth: {{anonymous: {{subscribe: [open.>]}}}}\n"
+    ));
+    tidegate(&["check", "--config", &file]).await
+}
+
+fn shown(ended: &Ended) -> Value {
+    serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("JSON: {ended:?}"))
+}
+
+/// With all rights: the server with its version and `max_payload`, beside all that is in force, and
+/// nothing is missing.
+#[test]
+fn a_server_is_told_with_its_bounds() {
+    run(async {
+        let nats = server(&[IN, NODE], &[IN, NODE]).await;
+        let ended = checked(&nats.url_as("gateway", PASSWORD)).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        let shown = shown(&ended);
+        let version = nats.varz().await["version"].clone();
+        let expected = json!({
+            "name": "testing", "version": version, "max_payload": 300 * 1_024,
+            "may_not_publish": [], "may_not_subscribe": [],
+        });
+        assert_eq!(shown["nats_server"], expected);
+        assert_eq!(shown["limits"]["outbox_bytes"], "256KiB");
+    });
+}
+
+/// Each right that is missing is named, alone or with others, and the command has failed.
+#[test]
+fn each_missing_right_is_named() {
+    run(async {
+        let all = [IN, NODE];
+        let but = |missing: &[&str]| -> Vec<&str> {
+            all.into_iter().filter(|right| !missing.contains(right)).collect()
+        };
+        for (publish, subscribe) in [
+            (&[IN][..], &[][..]),
+            (&[NODE], &[]),
+            (&[], &[IN]),
+            (&[], &[NODE]),
+            (&[IN, NODE], &[IN, NODE]),
+        ] {
+            let mut may_publish = but(publish);
+            // A list without entries would allow all.
+            may_publish.push("other");
+            let nats = server(&may_publish, &[&but(subscribe)[..], &["other"]].concat()).await;
+            let ended = checked(&nats.url_as("gateway", PASSWORD)).await;
+            assert_eq!(ended.code, Some(1), "{publish:?} {subscribe:?}: {ended:?}");
+            let shown = shown(&ended);
+            assert_eq!(shown["nats_server"]["may_not_publish"], json!(publish));
+            assert_eq!(shown["nats_server"]["may_not_subscribe"], json!(subscribe));
+            let mut words = String::new();
+            for (verb, subjects) in [("publish to", publish), ("subscribe to", subscribe)] {
+                for subject in subjects {
+                    words += &format!("NATS does not let this node {verb} {subject}\n");
+                }
+            }
+            assert_eq!(ended.stderr, words);
+        }
+    });
+}
+
+/// Nobody there, or nobody who knows us: each has its number and its words, and what is in force is
+/// shown all the same. No words hold the password.
+#[test]
+fn a_server_that_cannot_be_used_is_told_with_its_address() {
+    run(async {
+        let nats = server(&[IN, NODE], &[IN, NODE]).await;
+        let nobody = free_address();
+        let (silent, refusing) = (nobody.to_string(), nats.client.to_string());
+        for (address, exit) in [(&silent, 69), (&refusing, 77)] {
+            let ended = checked(&format!("nats://gateway:wrong-{PASSWORD}@{address}")).await;
+            assert_eq!(ended.code, Some(exit), "{ended:?}");
+            assert!(ended.stderr.contains(address.as_str()), "{ended:?}");
+            assert!(!ended.stderr.contains(PASSWORD), "{ended:?}");
+            let shown = shown(&ended);
+            assert_eq!(shown["limits"]["outbox_bytes"], "256KiB");
+            assert_eq!(shown["nats_server"], Value::Null);
+        }
+    });
+}
+
+/// Where several servers are named, one that answers is enough.
+#[test]
+fn one_server_of_several_is_enough() {
+    run(async {
+        let nats = Nats::start().await;
+        let ended = checked(&format!("nats://{},{}", free_address(), nats.url())).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    });
+}
