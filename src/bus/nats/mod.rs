@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderValue, ServerAddr};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -52,6 +52,7 @@ const RECONNECT_SPREAD_MS: u64 = 250;
 #[serde(default)]
 pub struct Config {
     /// `nats://host:4222`, several with commas; empty: the Bus is in memory.
+    #[serde(serialize_with = "write_url")]
     pub url: String,
     /// What every subject of this deployment begins with.
     pub prefix: String,
@@ -266,6 +267,18 @@ async fn options(config: &Config, id: &str) -> Result<ConnectOptions, ConnectErr
         options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
     }
     Ok(options)
+}
+
+/// Writes the addresses, but not who we are there.
+fn write_url<S: Serializer>(url: &str, out: S) -> Result<S::Ok, S::Error> {
+    let without_user = |address: &str| match address.rsplit_once('@') {
+        Some((user, host)) => {
+            let scheme = user.split_once("://").map_or("nats", |(scheme, _)| scheme);
+            format!("{}://***@{host}", scheme.trim())
+        }
+        None => address.to_owned(),
+    };
+    out.serialize_str(&url.split(',').map(without_user).collect::<Vec<_>>().join(","))
 }
 
 fn addresses(config: &Config) -> Vec<&str> {
