@@ -98,7 +98,7 @@ pub trait Bus: Clone + Send + Sync + 'static {
 }
 
 /// Whether a node reaches the others.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Link {
     /// Whether it does now.
     pub connected: bool,
@@ -106,13 +106,15 @@ pub struct Link {
     pub since: Instant,
     /// Rises whenever something may have been lost. Live subscriptions have said so by themselves.
     pub suspicions: u64,
+    /// Why who can be reached will not do, in words.
+    pub unfit: Option<Arc<str>>,
 }
 
 impl Link {
     /// A link of which nothing is known yet.
     #[must_use]
     pub fn new(connected: bool) -> Self {
-        Self { connected, since: Instant::now(), suspicions: 0 }
+        Self { connected, since: Instant::now(), suspicions: 0, unfit: None }
     }
 }
 

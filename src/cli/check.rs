@@ -50,6 +50,7 @@ pub(super) async fn run(
                 CheckError::Configured(_) => Exit::Usage,
                 CheckError::Unreachable(..) => Exit::Unreachable,
                 CheckError::Refused(..) => Exit::Refused,
+                CheckError::Unfit(_) => Exit::Failed,
             };
             return Err(Failure::new(exit, why));
         }

@@ -29,9 +29,11 @@ pub(super) async fn ready(state: Data<State>) -> HttpResponse {
     if state.leaving.load(Ordering::Relaxed) {
         why.push("the node is draining".to_owned());
     }
-    let link = *state.link.borrow();
+    let link = state.link.borrow().clone();
     let down = link.since.elapsed();
-    if !link.connected && (down >= LINK_DOWN || link.suspicions == 0) {
+    if let Some(unfit) = link.unfit {
+        why.push(unfit.to_string());
+    } else if !link.connected && (down >= LINK_DOWN || link.suspicions == 0) {
         why.push(format!("NATS has not been reached for {} s", down.as_secs()));
     }
     let health = Health { ok: why.is_empty(), why };

@@ -57,3 +57,5 @@ mod tokens;
 mod topics;
 #[cfg(test)]
 mod unharmed;
+#[cfg(test)]
+mod versions;

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::denied::Denied;
 use super::subject::{Right, Subjects};
-use super::version::Version;
+use super::version::{Version, unfit};
 use super::{Config, ConnectError, addresses, options, random};
 
 /// All rights together are tried within this.
@@ -51,12 +51,15 @@ pub enum CheckError {
     /// It lets us in nowhere.
     #[error("NATS at {0} does not let this node in: {1}")]
     Refused(String, String),
+    /// The server will not do.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 /// Connects as a node of this name would, once, and tries what it would need.
 ///
 /// # Errors
-/// No server has let us in, or it went away.
+/// No server has let us in, or it went away, or it will not do.
 pub async fn check(config: &Config, node: &str) -> Result<Report, CheckError> {
     let subjects = Subjects::new(&config.prefix, node, &random());
     let denied = Arc::new(Denied::default());
@@ -78,6 +81,9 @@ pub async fn check(config: &Config, node: &str) -> Result<Report, CheckError> {
         }
         _ => CheckError::Unreachable(places.clone(), fault.to_string()),
     })?;
+    if let Some(unfit) = unfit(&client.server_info()) {
+        return Err(CheckError::Unfit(unfit));
+    }
     let trying = async {
         attempt(&client, &subjects, &denied).await?;
         // Refusals wait in the client's queue of events, and this goes behind them.

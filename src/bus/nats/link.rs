@@ -11,13 +11,14 @@ use std::time::Duration;
 use async_nats::{Client, Event, Subscriber, connection};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::denied::Denied;
 use super::echo::Echo;
+use super::version::unfit;
 use crate::bus::Link;
 
 /// Events that may wait; more are dropped, and the next look finds what they said.
@@ -50,6 +51,8 @@ pub(super) struct Watcher {
     pub(super) link: watch::Sender<Link>,
     pub(super) probe: String,
     pub(super) probes: Subscriber,
+    /// Hears what became of the first try: why the server will not do, if one was reached and will not.
+    pub(super) tried: Option<oneshot::Sender<Option<Arc<str>>>>,
 }
 
 impl Watcher {
@@ -72,6 +75,7 @@ impl Watcher {
                 Some(Event::LameDuckMode) => self.leave_lame_duck().await,
                 Some(Event::ServerError(fault)) => error!(error = %fault, "NATS refuses"),
                 Some(Event::ClientError(fault)) => {
+                    self.tell_first(None);
                     if client_told.is_none_or(|at| at.elapsed() >= CLIENT_TOLD) {
                         warn!(error = %fault, "NATS cannot be reached");
                         client_told = Some(Instant::now());
@@ -90,13 +94,46 @@ impl Watcher {
             }
             if !is_connected(&self.client) {
                 self.lost();
-            } else if self.look_is_needed(generation) {
+            } else if self.look_is_needed(generation) && self.fits() {
                 let now = self::generation(&self.client);
-                if self.echo.round().await == Some(now) && self.probed().await {
+                // What is known of the server may be of the last one, until something has come back.
+                if self.echo.round().await == Some(now) && self.probed().await && self.fits() {
                     generation = now;
                     self.whole();
                 }
             }
+        }
+    }
+
+    /// Whether the server will do; if not, that is told, and nothing goes over the link.
+    fn fits(&mut self) -> bool {
+        let Some(server) = self.client.try_server_info() else {
+            return false;
+        };
+        let unfit: Option<Arc<str>> = unfit(&server).map(Arc::from);
+        self.tell_first(unfit.clone());
+        let Some(unfit) = unfit else {
+            return true;
+        };
+        self.link.send_if_modified(|link| {
+            if link.unfit.as_ref() == Some(&unfit) {
+                return false;
+            }
+            error!(why = %unfit, "NATS cannot be used");
+            if std::mem::replace(&mut link.connected, false) {
+                link.suspicions += 1;
+                link.since = Instant::now();
+            }
+            link.unfit = Some(unfit);
+            true
+        });
+        false
+    }
+
+    fn tell_first(&mut self, unfit: Option<Arc<str>>) {
+        if let Some(tried) = self.tried.take() {
+            // Who started us has waited long enough.
+            let _ = tried.send(unfit);
         }
     }
 
@@ -133,7 +170,7 @@ impl Watcher {
                 link.since = Instant::now();
                 warn!("The link to NATS is lost");
             }
-            was
+            was || link.unfit.take().is_some()
         });
         if lost {
             self.denied.forget();
@@ -146,6 +183,7 @@ impl Watcher {
         info!(nats.server = %server.server_name, nats.version = %server.version, "The link to NATS is whole");
         self.link.send_modify(|link| {
             link.connected = true;
+            link.unfit = None;
             link.suspicions += 1;
             link.since = Instant::now();
         });

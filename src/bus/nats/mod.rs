@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderValue, ServerAddr};
 use serde::{Deserialize, Serialize, Serializer};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -43,6 +43,8 @@ const CLIENT_ITEMS: usize = 2_048;
 const PING: Duration = Duration::from_secs(4);
 /// Handing a message to the client takes no longer, or it is refused.
 const HAND_OVER: Duration = Duration::from_secs(1);
+/// A node that starts waits this long for a first answer; then it starts without.
+const FIRST_TRY: Duration = Duration::from_secs(3);
 const RECONNECT_FIRST_MS: u64 = 50;
 const RECONNECT_MAX_MS: u64 = 500;
 const RECONNECT_SPREAD_MS: u64 = 250;
@@ -94,6 +96,9 @@ pub enum ConnectError {
     /// The URL, or something that the client library has against the rest.
     #[error("nats.url: {0}")]
     Client(String),
+    /// The server that was found.
+    #[error("{0}")]
+    Unfit(Arc<str>),
 }
 
 /// The Bus; clones are the same one.
@@ -115,7 +120,8 @@ impl Nats {
     /// Sets out to connect, and goes on trying; [`link`](Bus::link) says when it has.
     ///
     /// # Errors
-    /// What no retry would mend.
+    /// What no retry would mend. A server that will not do is told so only if it is found at once; one
+    /// that is found later is told by the link.
     pub async fn connect(
         config: &Config,
         node: &str,
@@ -150,6 +156,7 @@ impl Nats {
             .map_err(|fault| ConnectError::Client(fault.to_string()))?;
         let (echo, rounds) = Rounds::new(client.clone(), subjects.echo(), echoes);
         let (link, link_end) = watch::channel(Link::new(false));
+        let (tried, first_try) = oneshot::channel();
         let watcher = Watcher {
             denied: Arc::clone(&denied),
             client: client.clone(),
@@ -158,10 +165,14 @@ impl Nats {
             link,
             probe: subjects.probe(),
             probes,
+            tried: Some(tried),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(rounds.run());
         tasks.spawn(watcher.run());
+        if let Ok(Ok(Some(unfit))) = timeout(FIRST_TRY, first_try).await {
+            return Err(ConnectError::Unfit(unfit));
+        }
         let link = link_end;
         Ok(Self(Arc::new(Connection { client, subjects, echo, link, denied, now, _tasks: tasks })))
     }

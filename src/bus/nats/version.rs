@@ -1,5 +1,11 @@
 //! The version of a NATS server, as it says it, and what is known of it.
 
+use std::fmt;
+
+use async_nats::ServerInfo;
+
+/// The first with all that a node asks of a server.
+const NEEDED: Version = Version(2, 9, 0);
 /// The first releases with all fixes of security that are known, each of the versions it begins with.
 const FIXED: [Version; 3] = [Version(2, 11, 16), Version(2, 12, 7), Version(2, 14, 0)];
 
@@ -16,12 +22,32 @@ impl Version {
         numbers.next().is_none().then_some(version)
     }
 
+    /// Whether a node can rely on it.
+    pub(super) fn will_do(self) -> bool {
+        self >= NEEDED
+    }
+
     /// Whether a hole is known that a later release of the same line has closed.
     pub(super) fn lacks_fixes(self) -> bool {
         let [.., newest] = FIXED;
         let of_its_line = |fixed: &Self| (fixed.0, fixed.1) == (self.0, self.1);
         self < *FIXED.iter().find(|fixed| of_its_line(fixed)).unwrap_or(&newest)
     }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// Why this server will not do, in words. One whose version cannot be read promises nothing.
+pub(super) fn unfit(server: &ServerInfo) -> Option<String> {
+    let ServerInfo { server_name, version, .. } = server;
+    let will_do = Version::parse(version).is_some_and(Version::will_do);
+    (!will_do).then(|| {
+        format!("the NATS server {server_name:?} has version {version:?}, and a node needs {NEEDED} or later")
+    })
 }
 
 #[cfg(test)]
@@ -35,6 +61,21 @@ mod tests {
         assert_eq!(Version::parse("2.9.0+build"), Some(Version(2, 9, 0)));
         for text in ["", "2", "2.9", "2.9.x", "2.9.0.1", "v2.9.0", "2.9.-1", "2.9.99999"] {
             assert_eq!(Version::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_is_told_with_what_is_needed() {
+        let said = |version: &str| {
+            let (server_name, version) = ("n1".to_owned(), version.to_owned());
+            unfit(&ServerInfo { server_name, version, ..ServerInfo::default() })
+        };
+        for old in ["2.8.4", "1.9.9", "", "unknown"] {
+            let words = said(old).unwrap();
+            assert!(["\"n1\"", &format!("{old:?}"), "2.9.0"].iter().all(|it| words.contains(*it)));
+        }
+        for new in ["2.9.0", "2.10.0", "2.15.1", "3.0.0"] {
+            assert_eq!(said(new), None, "{new}");
         }
     }
 

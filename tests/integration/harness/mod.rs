@@ -5,6 +5,7 @@ pub(crate) mod balancer;
 pub(crate) mod browser;
 pub(crate) mod gateway;
 pub(crate) mod nats;
+pub(crate) mod old;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;
