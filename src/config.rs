@@ -300,15 +300,13 @@ fn wrong(config: &Config, nofile: u64) -> Vec<(String, String)> {
     let mut faults: Vec<_> = namespaces
         .map(|fault| under("namespaces", fault))
         .chain(limits.map(|fault| under("limits", fault)))
+        .chain(nats::faults(&config.nats).into_iter().map(|fault| under("nats", fault)))
         .chain(within("shards", &config.shards, 0..=SHARDS_MAX, usize::to_string))
         .collect();
     let mut say = |key: &str, what: String| faults.push((key.to_owned(), what));
 
     if !config.node.is_empty() && !is_name(&config.node) {
         say("node", "must be 1 to 200 printable characters without spaces".to_owned());
-    }
-    if let Some(what) = nats::prefix_fault(&config.nats.prefix) {
-        say("nats.prefix", what);
     }
     for (key, span, max_seconds) in [
         ("drain.lame_duck", config.drain.lame_duck, 300),
@@ -317,9 +315,6 @@ fn wrong(config: &Config, nofile: u64) -> Vec<(String, String)> {
         if span > Duration::from_secs(max_seconds) {
             say(key, format!("must be at most {max_seconds}s"));
         }
-    }
-    if config.nats.tls.cert_file.is_some() != config.nats.tls.key_file.is_some() {
-        say("nats.tls", "cert_file and key_file go together".to_owned());
     }
     if config.log.level.parse::<tracing::Level>().is_err() {
         say("log.level", "must be error, warn, info, debug or trace".to_owned());

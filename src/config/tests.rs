@@ -53,6 +53,16 @@ fn every_fault_is_told_with_its_place() {
             ],
         ),
         ("limits: {}\nlimits: {}\n", &["t.yaml:3: duplicate mapping key `limits` is not allowed"]),
+        (
+            "nats:\n  prefix: a.*\n  credentials_file: /nowhere\n  tls:\n    ca_file: /nowhere\n    key_file: /\n",
+            &[
+                "t.yaml:3: nats.prefix: must be 1 to 3 legal segments",
+                "t.yaml:4: nats.credentials_file: /nowhere cannot be read: No such file",
+                "t.yaml:5: nats.tls: cert_file and key_file go together",
+                "t.yaml:6: nats.tls.ca_file: /nowhere cannot be read: No such file",
+                "t.yaml:7: nats.tls.key_file: / cannot be read: it is no regular file",
+            ],
+        ),
         ("strict: [\n", &["t.yaml:"]),
         ("management: \"[::1]:1\"\n", &["t.yaml:2: management: must not be the address of listen"]),
         ("listen: nowhere\nnode: a b\n", &["t.yaml:3: node: must be 1 to 200"]),

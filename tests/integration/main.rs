@@ -48,6 +48,8 @@ mod permissions;
 #[cfg(test)]
 mod rolling;
 #[cfg(test)]
+mod secured;
+#[cfg(test)]
 mod slow;
 #[cfg(test)]
 mod spy;

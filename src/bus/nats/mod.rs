@@ -7,6 +7,7 @@
 mod check;
 mod denied;
 mod echo;
+mod files;
 mod link;
 mod live;
 mod subject;
@@ -33,7 +34,6 @@ use echo::{Echo, Rounds};
 use link::Watcher;
 pub use live::Subscription;
 use subject::Subjects;
-pub use subject::prefix_fault;
 
 /// Messages that may wait for one subscription; beyond it the newest is lost, and told.
 const SUBSCRIPTION_ITEMS: usize = 16_384;
@@ -68,7 +68,7 @@ pub struct Config {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Tls {
-    /// Roots to trust besides those of the system, in PEM.
+    /// Roots to trust in place of those of the system, in PEM.
     pub ca_file: Option<PathBuf>,
     /// This node's certificate, in PEM.
     pub cert_file: Option<PathBuf>,
@@ -85,6 +85,33 @@ impl Default for Config {
             tls: Tls::default(),
         }
     }
+}
+
+/// What is wrong with the configuration and the files that it names, each with its key; all of it at
+/// once. The URL is looked at when it is used.
+#[must_use]
+pub fn faults(config: &Config) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    let mut say = |key: &str, what: Option<String>| {
+        faults.extend(what.map(|what| (key.to_owned(), what)));
+    };
+    say("prefix", subject::prefix_fault(&config.prefix));
+    say("credentials_file", config.credentials_file.as_deref().and_then(files::credentials_fault));
+    let Tls { ca_file, cert_file, key_file } = &config.tls;
+    say("tls.ca_file", ca_file.as_deref().and_then(files::certificates_fault));
+    let cert_fault = cert_file.as_deref().and_then(files::certificates_fault);
+    let key_fault = key_file.as_deref().and_then(files::key_fault);
+    let sound = cert_fault.is_none() && key_fault.is_none();
+    say("tls.cert_file", cert_fault);
+    say("tls.key_file", key_fault);
+    match (cert_file, key_file) {
+        (Some(cert), Some(key)) if sound => say("tls.key_file", files::pair_fault(cert, key)),
+        (Some(_), None) | (None, Some(_)) => {
+            say("tls", Some("cert_file and key_file go together".to_owned()));
+        }
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    faults
 }
 
 /// NATS cannot be used as configured.

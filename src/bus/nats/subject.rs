@@ -93,8 +93,7 @@ impl Subjects {
 }
 
 /// What is wrong with a prefix, in words.
-#[must_use]
-pub fn prefix_fault(prefix: &str) -> Option<String> {
+pub(super) fn prefix_fault(prefix: &str) -> Option<String> {
     let legal = Topic::parse(prefix).is_ok()
         && prefix.len() <= PREFIX_BYTES_MAX
         && prefix.split('.').count() <= PREFIX_SEGMENTS_MAX;

@@ -1,11 +1,13 @@
 //! What the tests are told with: a [`Gateway`] that is a real process, a [`Browser`] that is a real
 //! WebSocket, a [`Proxy`] between them that can fail, and [`until`], the one place that waits.
 
+pub(crate) mod authority;
 pub(crate) mod balancer;
 pub(crate) mod browser;
 pub(crate) mod gateway;
 pub(crate) mod nats;
 pub(crate) mod old;
+pub(crate) mod operator;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;
