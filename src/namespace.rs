@@ -122,15 +122,16 @@ impl Namespaces {
         self.named.get_key_value(namespace).map_or(OTHERS, |(name, _)| name)
     }
 
+    /// All rules, each with its name; those for others last.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Config)> {
+        let named = self.named.iter().map(|(name, rules)| (name.as_str(), rules));
+        named.chain(self.others.iter().map(|rules| (OTHERS, rules)))
+    }
+
     /// The largest payload that any Namespace takes.
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
-        self.named
-            .values()
-            .chain(&self.others)
-            .map(|rules| rules.max_message_bytes)
-            .max()
-            .unwrap_or(0)
+        self.all().map(|(_, rules)| rules.max_message_bytes).max().unwrap_or(0)
     }
 }
 

@@ -227,12 +227,13 @@ impl Node {
 }
 
 /// The Bus that the configuration asks for.
-async fn connect(config: &Config, namespaces: &Namespaces) -> io::Result<bus::Door> {
+async fn connect(config: &Config, namespaces: &Arc<Namespaces>) -> io::Result<bus::Door> {
     if config.nats.url.is_empty() {
         let memory = bus::memory::Memory::new(namespaces.kept(), wall_clock);
         return Ok(bus::Door::Memory(memory));
     }
-    let nats = bus::nats::Nats::connect(&config.nats, &config.node, wall_clock).await;
+    let namespaces = Arc::clone(namespaces);
+    let nats = bus::nats::Nats::connect(&config.nats, &config.node, namespaces, wall_clock).await;
     nats.map(bus::Door::Nats).map_err(io::Error::other)
 }
 

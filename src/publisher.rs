@@ -93,7 +93,9 @@ impl PublishError {
             Self::Denied(denied) if denied.anonymous => Code::Unauthenticated,
             Self::Denied(_) => Code::Forbidden,
             Self::UnknownNamespace(_) | Self::NamespaceAlone(_) => Code::InvalidTopic,
-            Self::TooBig { .. } => Code::TooBig,
+            Self::TooBig { .. } | Self::Bus { why: bus::PublishError::TooBig { .. }, .. } => {
+                Code::TooBig
+            }
             Self::KeyWithoutName => Code::BadMessage,
             Self::RateLimited { .. } => Code::RateLimited,
             Self::Overloaded => Code::Overloaded,

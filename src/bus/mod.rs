@@ -46,7 +46,8 @@ pub trait Bus: Clone + Send + Sync + 'static {
     ///
     /// `Ok` means that it is done: everyone whose `subscribe` had returned before gets it, or gets
     /// [`Arrival::Lost`] in its place. A caller that waits for each answer has its Publications
-    /// delivered in that order. With [`PublishError::Unavailable`] nothing was handed over.
+    /// delivered in that order. With [`PublishError::Unavailable`] or [`PublishError::TooBig`] nothing
+    /// was handed over.
     fn publish(
         &self,
         publication: Publication,
@@ -150,6 +151,12 @@ pub enum PublishError {
     /// The Bus is not there, and nothing was handed over.
     #[error("the bus is not reachable; nothing was published")]
     Unavailable,
+    /// The Bus takes none that large, and nothing was handed over.
+    #[error("the payload and its headers have more than {max} bytes, the most that the bus takes")]
+    TooBig {
+        /// Of payload and headers, in bytes.
+        max: usize,
+    },
     /// It may have been handed over, and nothing says whether it was.
     #[error("the bus did not confirm it; it may have been published")]
     OutcomeUnknown,

@@ -21,6 +21,7 @@ use super::{Exit, Failure, Topic, now};
 use crate::auth::{API_KEY_PREFIX, Auth, Claims, Grants, Token, Verb, Who};
 use crate::bus::nats::{self, CheckError, Report};
 use crate::config::{Config, nofile};
+use crate::namespace::Namespaces;
 use crate::protocol::json::rfc3339;
 
 /// A gateway answers an HTTP request within 15 s, also if only to say that it does not know.
@@ -42,7 +43,8 @@ pub(super) async fn run(
     if config.nats.url.is_empty() {
         return print(&answer, out);
     }
-    let report = match nats::check(&config.nats, &config.node).await {
+    let namespaces = Namespaces::new(config.namespaces.clone(), config.strict);
+    let report = match nats::check(&config.nats, &config.node, &namespaces).await {
         Ok(report) => report,
         Err(why) => {
             print(&answer, out)?;

@@ -258,7 +258,9 @@ fn the_memory_bus_holds_every_law() {
 async fn node(server: &Nats) -> nats::Nats {
     let config = nats::Config { url: server.url(), ..nats::Config::default() };
     let now = || Timestamp(0);
-    let bus = nats::Nats::connect(&config, "test", now).await.expect("a legal configuration");
+    let bus = nats::Nats::connect(&config, "test", Arc::default(), now)
+        .await
+        .expect("a legal configuration");
     until("the node is connected", SOON, async || bus.link().borrow().connected).await;
     bus
 }

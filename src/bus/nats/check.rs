@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use super::denied::Denied;
 use super::subject::{Right, Subjects};
 use super::version::{Version, unfit};
-use super::{Config, ConnectError, addresses, options, random};
+use super::{Config, ConnectError, addresses, options, random, too_small};
+use crate::namespace::Namespaces;
 
 /// All rights together are tried within this.
 const TRYING: Duration = Duration::from_secs(10);
@@ -60,7 +61,11 @@ pub enum CheckError {
 ///
 /// # Errors
 /// No server has let us in, or it went away, or it will not do.
-pub async fn check(config: &Config, node: &str) -> Result<Report, CheckError> {
+pub async fn check(
+    config: &Config,
+    node: &str,
+    namespaces: &Namespaces,
+) -> Result<Report, CheckError> {
     let subjects = Subjects::new(&config.prefix, node, &random());
     let denied = Arc::new(Denied::default());
     let all_heard = Arc::new(Notify::new());
@@ -95,6 +100,8 @@ pub async fn check(config: &Config, node: &str) -> Result<Report, CheckError> {
     tried.map_err(|fault| CheckError::Unreachable(places, fault.to_string()))?;
 
     let server = client.server_info();
+    let mut warnings = warnings(config, &server.version);
+    warnings.extend(too_small(server.max_payload, namespaces));
     let refused = |rights: Vec<Right>, is_refused: &dyn Fn(&str) -> bool| {
         let refused = rights.into_iter().filter(|right| is_refused(&right.tried));
         refused.map(|right| right.needed).collect()
@@ -102,7 +109,7 @@ pub async fn check(config: &Config, node: &str) -> Result<Report, CheckError> {
     Ok(Report {
         may_not_publish: refused(subjects.publishes(), &|subject| denied.publishing(subject)),
         may_not_subscribe: refused(subjects.subscribes(), &|subject| denied.subscribing(subject)),
-        warnings: warnings(config, &server.version),
+        warnings,
         server: server.server_name,
         version: server.version,
         max_payload: server.max_payload,

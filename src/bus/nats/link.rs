@@ -18,8 +18,10 @@ use uuid::Uuid;
 
 use super::denied::Denied;
 use super::echo::Echo;
+use super::too_small;
 use super::version::unfit;
 use crate::bus::Link;
+use crate::namespace::Namespaces;
 
 /// Events that may wait; more are dropped, and the next look finds what they said.
 pub(super) const EVENTS_MAX: usize = 128;
@@ -47,6 +49,7 @@ pub(super) struct Watcher {
     pub(super) client: Client,
     pub(super) echo: Echo,
     pub(super) denied: Arc<Denied>,
+    pub(super) namespaces: Arc<Namespaces>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) link: watch::Sender<Link>,
     pub(super) probe: String,
@@ -181,6 +184,9 @@ impl Watcher {
     fn whole(&self) {
         let server = self.client.server_info();
         info!(nats.server = %server.server_name, nats.version = %server.version, "The link to NATS is whole");
+        if let Some(words) = too_small(server.max_payload, &self.namespaces) {
+            warn!(nats.max_payload = server.max_payload, "{words}");
+        }
         self.link.send_modify(|link| {
             link.connected = true;
             link.unfit = None;

@@ -17,7 +17,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderValue, ServerAddr};
+use async_nats::{
+    Client, ConnectOptions, Event, HeaderMap, HeaderValue, PublishErrorKind, ServerAddr,
+};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -26,6 +28,7 @@ use uuid::Uuid;
 
 use super::history::{Head, Newest, Page, ReadError, Want};
 use super::{Bus, Link, PublishError, Receipt, SubscribeError};
+use crate::namespace::{self, Namespaces};
 use crate::publication::{Publication, Timestamp};
 use crate::topic::Pattern;
 pub use check::{CheckError, Report, check};
@@ -45,6 +48,8 @@ const PING: Duration = Duration::from_secs(4);
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// A node that starts waits this long for a first answer; then it starts without.
 const FIRST_TRY: Duration = Duration::from_secs(3);
+/// What the headers of a Publication may need.
+const HEADERS_BYTES: usize = 4 << 10;
 const RECONNECT_FIRST_MS: u64 = 50;
 const RECONNECT_MAX_MS: u64 = 500;
 const RECONNECT_SPREAD_MS: u64 = 250;
@@ -152,6 +157,7 @@ impl Nats {
     pub async fn connect(
         config: &Config,
         node: &str,
+        namespaces: Arc<Namespaces>,
         now: fn() -> Timestamp,
     ) -> Result<Self, ConnectError> {
         let subjects = Subjects::new(&config.prefix, node, &random());
@@ -186,6 +192,7 @@ impl Nats {
         let (tried, first_try) = oneshot::channel();
         let watcher = Watcher {
             denied: Arc::clone(&denied),
+            namespaces,
             client: client.clone(),
             echo: echo.clone(),
             events: events_end,
@@ -224,6 +231,9 @@ impl Bus for Nats {
         let handing = self.0.client.publish_with_headers(subject, headers, publication.payload);
         match timeout(HAND_OVER, handing).await {
             Ok(Ok(())) => {}
+            Ok(Err(fault)) if fault.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                return Err(PublishError::TooBig { max: self.0.client.max_payload() });
+            }
             // Not even the client has taken it.
             Ok(Err(_)) | Err(_) => return Err(PublishError::Unavailable),
         }
@@ -317,6 +327,20 @@ fn write_url<S: Serializer>(url: &str, out: S) -> Result<S::Ok, S::Error> {
         None => address.to_owned(),
     };
     out.serialize_str(&url.split(',').map(without_user).collect::<Vec<_>>().join(","))
+}
+
+/// In words, which Namespaces take payloads that this server may not.
+fn too_small(max_payload: usize, namespaces: &Namespaces) -> Option<String> {
+    let over = |rules: &namespace::Config| rules.max_message_bytes + HEADERS_BYTES > max_payload;
+    let names = namespaces.all().filter(|(_, rules)| over(rules)).map(|(name, _)| name);
+    let names: Vec<&str> = names.collect();
+    (!names.is_empty()).then(|| {
+        let names = names.join(", ");
+        format!(
+            "max_payload of the NATS server is {max_payload} bytes, and less than max_message_bytes \
+             and {HEADERS_BYTES} bytes of headers in these namespaces: {names}"
+        )
+    })
 }
 
 fn addresses(config: &Config) -> Vec<&str> {
