@@ -22,6 +22,7 @@ use crate::auth;
 use crate::bus::nats;
 use crate::measure::{read_span, size_text, write_span};
 use crate::namespace::{self, Namespaces};
+use crate::topic::Pattern;
 
 pub use self::limits::Limits;
 
@@ -314,6 +315,19 @@ fn wrong(config: &Config, nofile: u64) -> Vec<(String, String)> {
     ] {
         if span > Duration::from_secs(max_seconds) {
             say(key, format!("must be at most {max_seconds}s"));
+        }
+    }
+    for (name, rules) in &config.namespaces {
+        let key = format!("namespaces.{name}.source");
+        let own = Pattern::parse(&format!("{}.>", config.nats.prefix)).ok();
+        match &rules.source {
+            Some(_) if config.nats.url.is_empty() => {
+                say(&key, "its subjects are on NATS, and nats.url is not set".to_owned());
+            }
+            Some(source) if own.is_some_and(|own| own.intersection(source).is_some()) => {
+                say(&key, "must have nothing in common with nats.prefix".to_owned());
+            }
+            Some(_) | None => {}
         }
     }
     if config.log.level.parse::<tracing::Level>().is_err() {

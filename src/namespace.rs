@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{read_size, read_span, write_size, write_span};
-use crate::topic::{Topic, is_segment};
+use crate::topic::{Pattern, TopicError, is_segment};
 
 /// The key that stands for every Namespace not named.
 pub const OTHERS: &str = "*";
@@ -23,11 +23,14 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// What is stored of it; none: best effort.
     pub history: Option<History>,
+    /// Subjects that exist on NATS: each is the Topic with this Namespace in front, and there are no
+    /// other Topics.
+    pub source: Option<Pattern>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_message_bytes: 65_536, history: None }
+        Self { max_message_bytes: 65_536, history: None, source: None }
     }
 }
 
@@ -82,6 +85,8 @@ const DUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(120);
 pub struct Namespaces {
     named: BTreeMap<String, Config>,
     others: Option<Config>,
+    /// The Topics of each Namespace that has a source.
+    sources: BTreeMap<String, Pattern>,
 }
 
 impl Namespaces {
@@ -90,7 +95,28 @@ impl Namespaces {
     pub fn new(mut configured: BTreeMap<String, Config>, strict: bool) -> Self {
         let others = configured.remove(OTHERS);
         let others = if strict { None } else { Some(others.unwrap_or_default()) };
-        Self { named: configured, others }
+        let topics = |(name, rules): (&String, &Config)| {
+            Some((name.clone(), below(name, rules.source.as_ref()?).ok()?))
+        };
+        let sources = configured.iter().filter_map(topics).collect();
+        Self { named: configured, others, sources }
+    }
+
+    /// The Topics of this Namespace, where they are those of a source alone.
+    #[must_use]
+    pub fn source(&self, namespace: &str) -> Option<&Pattern> {
+        self.sources.get(namespace)
+    }
+
+    /// Whether its Namespace can have a Topic that this Pattern matches: where there is a source, one
+    /// of its; where it is kept, one with a second segment.
+    #[must_use]
+    pub fn can_match(&self, pattern: &Pattern) -> bool {
+        let namespace = pattern.namespace();
+        let alone = pattern.as_str() == namespace;
+        let source = self.source(namespace);
+        source.is_none_or(|topics| topics.intersection(pattern).is_some())
+            && !(alone && self.history(namespace).is_some())
     }
 
     /// The rules for this first segment; none if the configuration does not know it.
@@ -110,12 +136,6 @@ impl Namespaces {
         self.named.iter().filter_map(|(name, rules)| Some((&**name, rules.history.as_ref()?)))
     }
 
-    /// Whether this Topic may exist: one of a kept Namespace has a second segment.
-    #[must_use]
-    pub fn admits(&self, topic: &Topic) -> bool {
-        topic.as_str() != topic.namespace() || self.history(topic.namespace()).is_none()
-    }
-
     /// The name under which metrics may count it: clients invent first segments.
     #[must_use]
     pub fn label(&self, namespace: &str) -> &str {
@@ -133,6 +153,21 @@ impl Namespaces {
     pub fn message_bytes_max(&self) -> usize {
         self.all().map(|(_, rules)| rules.max_message_bytes).max().unwrap_or(0)
     }
+}
+
+/// The Topics that subjects become.
+fn below(namespace: &str, source: &Pattern) -> Result<Pattern, TopicError> {
+    Pattern::parse(&format!("{namespace}.{source}"))
+}
+
+/// What is wrong with a source, in words.
+fn source_fault(name: &str, source: &Pattern) -> Option<String> {
+    if name == OTHERS {
+        return Some("belongs to one namespace, by name".to_owned());
+    }
+    let named = Pattern::parse_subscription(source.as_str()).map(drop);
+    let why = named.and_then(|()| below(name, source).map(drop)).err()?;
+    Some(format!("cannot be a source: {why}"))
 }
 
 /// What is wrong with configured Namespaces, each with its key; all of it at once.
@@ -158,6 +193,9 @@ pub fn faults(configured: &BTreeMap<String, Config>) -> Vec<(String, String)> {
                 faults.push((format!("{name}.history.{key}"), what.to_owned()));
             }
         }
+        if let Some(what) = rules.source.as_ref().and_then(|source| source_fault(name, source)) {
+            faults.push((format!("{name}.source"), what));
+        }
     }
     faults
 }
@@ -167,7 +205,7 @@ mod tests {
     use super::*;
 
     fn named() -> BTreeMap<String, Config> {
-        [("dash".to_owned(), Config { max_message_bytes: 10, history: None })].into()
+        [("dash".to_owned(), Config { max_message_bytes: 10, ..Config::default() })].into()
     }
 
     #[test]
@@ -175,6 +213,43 @@ mod tests {
         assert!(Namespaces::new(named(), true).rules("chat").is_none());
         assert!(Namespaces::new(named(), false).rules("chat").is_some());
         assert_eq!(Namespaces::new(named(), true).rules("dash").unwrap().max_message_bytes, 10);
+    }
+
+    #[test]
+    fn a_source_says_which_topics_there_are() {
+        let source = |text| Config { source: Some(text), ..Config::default() };
+        let orders = source(Pattern::parse("orders.*.>").unwrap());
+        let namespaces = Namespaces::new([("dash".to_owned(), orders)].into(), false);
+        for (text, can) in [
+            ("dash.orders.eu.1", true),
+            ("dash.>", true),
+            ("dash.*.eu.>", true),
+            ("dash.orders.eu", false),
+            ("dash.*", false),
+            ("dash", false),
+            ("dash.stock.>", false),
+            ("chat.stock", true),
+        ] {
+            assert_eq!(namespaces.can_match(&Pattern::parse(text).unwrap()), can, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_source_is_named() {
+        for (name, source, words) in [
+            ("dash", "orders.>", None),
+            ("dash", "orders", None),
+            ("dash", "*.eu", Some("must be named")),
+            ("dash", ">", Some("must be named")),
+            ("*", "orders.>", Some("by name")),
+            ("dash", "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a", Some("segments")),
+        ] {
+            let source = Some(Pattern::parse(source).unwrap());
+            let rules = Config { source, ..Config::default() };
+            let found = faults(&[(name.to_owned(), rules)].into());
+            assert_eq!(found.len(), words.iter().count(), "{found:?}");
+            assert!(found.iter().all(|(_, what)| what.contains(words.unwrap())), "{found:?}");
+        }
     }
 
     #[test]

@@ -50,9 +50,9 @@ pub enum PublishError {
     /// Strict Namespaces, and this is none of them.
     #[error("the namespace {0:?} is not configured")]
     UnknownNamespace(Box<str>),
-    /// A kept Namespace stores what stands below its name.
-    #[error("a topic of the kept namespace {0:?} has a second segment")]
-    NamespaceAlone(Box<str>),
+    /// Its Namespace has Topics of another shape: below a source, or of two segments where it is kept.
+    #[error("{0} is none of the topics that its namespace can have")]
+    OutsideNamespace(Topic),
     /// Over the Namespace's bound.
     #[error("the payload has {size} bytes, {topic} takes at most {max}")]
     TooBig {
@@ -92,7 +92,7 @@ impl PublishError {
         let code = match self {
             Self::Denied(denied) if denied.anonymous => Code::Unauthenticated,
             Self::Denied(_) => Code::Forbidden,
-            Self::UnknownNamespace(_) | Self::NamespaceAlone(_) => Code::InvalidTopic,
+            Self::UnknownNamespace(_) | Self::OutsideNamespace(_) => Code::InvalidTopic,
             Self::TooBig { .. } | Self::Bus { why: bus::PublishError::TooBig { .. }, .. } => {
                 Code::TooBig
             }
@@ -199,8 +199,8 @@ impl Publisher {
             .namespaces
             .rules(namespace)
             .ok_or_else(|| PublishError::UnknownNamespace(namespace.into()))?;
-        if !self.namespaces.admits(&draft.topic) {
-            return Err(PublishError::NamespaceAlone(namespace.into()));
+        if !self.namespaces.can_match(&Pattern::from(&draft.topic)) {
+            return Err(PublishError::OutsideNamespace(draft.topic.clone()));
         }
         let (size, max) = (draft.payload.len(), rules.max_message_bytes);
         if size > max {

@@ -136,6 +136,34 @@ impl Pattern {
         self.covers_segments(&other.0)
     }
 
+    /// The Pattern that matches what both match; none if no Topic is of both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let (mut ours, mut theirs) = (self.0.split('.'), other.0.split('.'));
+        let mut both = Vec::new();
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => break,
+                (None, Some(_)) | (Some(_), None) => return None,
+                (Some(">"), Some(rest)) => {
+                    both.push(rest);
+                    both.extend(theirs);
+                    break;
+                }
+                (Some(rest), Some(">")) => {
+                    both.push(rest);
+                    both.extend(ours);
+                    break;
+                }
+                (Some("*"), Some(one)) | (Some(one), Some("*")) => both.push(one),
+                (Some(one), Some(other)) if one == other => both.push(one),
+                (Some(_), Some(_)) => return None,
+            }
+        }
+        // Too long for a Pattern is too long for every Topic that would match.
+        Self::parse(&both.join(".")).ok()
+    }
+
     fn covers_segments(&self, other: &str) -> bool {
         let (mut ours, mut theirs) = (self.0.split('.'), other.split('.'));
         loop {
@@ -291,6 +319,13 @@ mod tests {
     }
 
     #[test]
+    fn an_intersection_longer_than_every_topic_is_none() {
+        let segment = "a".repeat(SEGMENT_BYTES_MAX);
+        let (one, other) = (format!("{segment}.{segment}.*.*"), format!("*.*.{segment}.{segment}"));
+        assert_eq!(pattern(&one).intersection(&pattern(&other)), None);
+    }
+
+    #[test]
     fn reserved_and_open_first_segments_are_refused() {
         assert_eq!(Topic::parse("_revoked.a"), Err(TopicError::Reserved));
         assert_eq!(Topic::parse("$SYS.a"), Err(TopicError::Character('$')));
@@ -338,15 +373,18 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
         #[test]
-        fn matches_and_covers_agree_with_the_naive_reference(
+        fn what_patterns_match_agrees_with_the_naive_reference(
             one in segments(), other in segments()
         ) {
             let (p, q) = (pattern(&one.join(".")), pattern(&other.join(".")));
-            let mut covered = true;
+            let (mut covered, both) = (true, p.intersection(&q));
+            prop_assert_eq!(&both, &q.intersection(&p));
             for topic in universe() {
                 let name = Topic::parse(&topic.join(".")).unwrap();
                 prop_assert_eq!(p.matches(&name), naive(&one, &topic));
                 covered &= !q.matches(&name) || p.matches(&name);
+                let of_both = both.as_ref().is_some_and(|both| both.matches(&name));
+                prop_assert_eq!(of_both, p.matches(&name) && q.matches(&name));
             }
             prop_assert_eq!(p.covers(&q), covered);
         }

@@ -4,6 +4,7 @@
 //! That the configuration is whole, its files included, was seen when it was loaded; a fault never
 //! reaches this command.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -43,7 +44,7 @@ pub(super) async fn run(
     if config.nats.url.is_empty() {
         return print(&answer, out);
     }
-    let namespaces = Namespaces::new(config.namespaces.clone(), config.strict);
+    let namespaces = Arc::new(Namespaces::new(config.namespaces.clone(), config.strict));
     let report = match nats::check(&config.nats, &config.node, &namespaces).await {
         Ok(report) => report,
         Err(why) => {
@@ -63,6 +64,7 @@ pub(super) async fn run(
         "max_payload": report.max_payload,
         "may_not_publish": report.may_not_publish,
         "may_not_subscribe": report.may_not_subscribe,
+        "publish_untried": report.publish_untried,
     });
     print(&answer, out)?;
     for warning in &report.warnings {

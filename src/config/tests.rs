@@ -63,6 +63,18 @@ fn every_fault_is_told_with_its_place() {
                 "t.yaml:7: nats.tls.key_file: / cannot be read: it is no regular file",
             ],
         ),
+        (
+            "namespaces:\n  a: {source: orders.>}\n",
+            &["t.yaml:3: namespaces.a.source: its subjects are on NATS, and nats.url is not set"],
+        ),
+        (
+            "nats: {url: x}\nnamespaces:\n  a: {source: tidegate.in.>}\n  b: {source: a..b}\n  c: {source: \"*\"}\n",
+            &[
+                "t.yaml:4: namespaces.a.source: must have nothing in common with nats.prefix",
+                "t.yaml:5: namespaces.b.source: \"a..b\" is no topic or pattern",
+                "t.yaml:6: namespaces.c.source: cannot be a source: the first segment must be named",
+            ],
+        ),
         ("strict: [\n", &["t.yaml:"]),
         ("management: \"[::1]:1\"\n", &["t.yaml:2: management: must not be the address of listen"]),
         ("listen: nowhere\nnode: a b\n", &["t.yaml:3: node: must be 1 to 200"]),

@@ -44,7 +44,7 @@ fn a_server_is_told_with_its_bounds() {
         let version = nats.varz().await["version"].clone();
         let expected = json!({
             "name": "testing", "version": version, "max_payload": 300 * 1_024,
-            "may_not_publish": [], "may_not_subscribe": [],
+            "may_not_publish": [], "may_not_subscribe": [], "publish_untried": [],
         });
         assert_eq!(shown["nats_server"], expected);
         assert_eq!(shown["limits"]["outbox_bytes"], "256KiB");

@@ -54,6 +54,8 @@ mod secured;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod spy;
 #[cfg(test)]
 mod tokens;

@@ -36,6 +36,8 @@ pub struct Report {
     pub may_not_publish: Vec<String>,
     /// What a node must subscribe to, and may not.
     pub may_not_subscribe: Vec<String>,
+    /// What a node publishes to if its clients may, and what could not be tried.
+    pub publish_untried: Vec<String>,
     /// What works and should be otherwise, in words.
     pub warnings: Vec<String>,
 }
@@ -64,9 +66,9 @@ pub enum CheckError {
 pub async fn check(
     config: &Config,
     node: &str,
-    namespaces: &Namespaces,
+    namespaces: &Arc<Namespaces>,
 ) -> Result<Report, CheckError> {
-    let subjects = Subjects::new(&config.prefix, node, &random());
+    let subjects = Subjects::new(&config.prefix, node, &random(), Arc::clone(namespaces));
     let denied = Arc::new(Denied::default());
     let all_heard = Arc::new(Notify::new());
     let (noting, notifying) = (Arc::clone(&denied), Arc::clone(&all_heard));
@@ -109,6 +111,7 @@ pub async fn check(
     Ok(Report {
         may_not_publish: refused(subjects.publishes(), &|subject| denied.publishing(subject)),
         may_not_subscribe: refused(subjects.subscribes(), &|subject| denied.subscribing(subject)),
+        publish_untried: subjects.sources(),
         warnings,
         server: server.server_name,
         version: server.version,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_nats::{HeaderMap, Message, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
+use tracing::debug;
 use uuid::Uuid;
 
 use super::denied::Refusals;
@@ -29,7 +30,11 @@ pub struct Subscription {
     pub(super) messages: Subscriber,
     /// What it listens to.
     pub(super) subject: String,
+    /// Whose Topics it brings.
+    pub(super) namespace: Box<str>,
     pub(super) subjects: Subjects,
+    /// Messages that were nobody's.
+    pub(super) skipped: u64,
     pub(super) link: watch::Receiver<Link>,
     pub(super) denied: watch::Receiver<Refusals>,
     pub(super) now: fn() -> Timestamp,
@@ -58,8 +63,12 @@ impl Live for Subscription {
 
 impl Subscription {
     /// None for a subject that is no legal Topic: somebody else's message.
-    fn read(&self, message: &Message) -> Option<Publication> {
-        let topic = self.subjects.read(&message.subject)?;
+    fn read(&mut self, message: &Message) -> Option<Publication> {
+        let Some(topic) = self.subjects.read(&self.namespace, &message.subject) else {
+            self.skipped += 1;
+            debug!(nats.subject = %message.subject, skipped = self.skipped, "It is no legal topic");
+            return None;
+        };
         let header = |name| message.headers.as_ref().and_then(|headers| last(headers, name));
         let time = header(TIME).and_then(|text| text.parse().ok()).map(Timestamp);
         Some(Publication {

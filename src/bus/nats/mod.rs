@@ -1,8 +1,8 @@
 //! The Bus of many nodes, on NATS.
 //!
-//! A Topic is a subject below a prefix; what anybody publishes there, a backend or a node, reaches
-//! every node that has a Feed for it, and no other. There is nothing here to repair from: what is lost
-//! is told, by [`Link`].
+//! A Topic is a subject below a prefix, or one that exists beside us and is in the source of its
+//! Namespace; what anybody publishes there, a backend or a node, reaches every node that has a Feed
+//! for it, and no other. There is nothing here to repair from: what is lost is told, by [`Link`].
 
 mod check;
 mod denied;
@@ -160,7 +160,7 @@ impl Nats {
         namespaces: Arc<Namespaces>,
         now: fn() -> Timestamp,
     ) -> Result<Self, ConnectError> {
-        let subjects = Subjects::new(&config.prefix, node, &random());
+        let subjects = Subjects::new(&config.prefix, node, &random(), Arc::clone(&namespaces));
         let (events, events_end) = mpsc::channel(link::EVENTS_MAX);
         let denied = Arc::new(Denied::default());
         let noting = Arc::clone(&denied);
@@ -264,7 +264,8 @@ impl Bus for Nats {
             return Err(SubscribeError::Unavailable);
         }
         let (subjects, now) = (self.0.subjects.clone(), self.0.now);
-        Ok(Subscription { messages, subject, subjects, link, denied, now })
+        let namespace = pattern.namespace().into();
+        Ok(Subscription { messages, subject, namespace, subjects, skipped: 0, link, denied, now })
     }
 
     // No configuration keeps a Namespace on NATS yet.
