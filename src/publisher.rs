@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::auth::{Claims, Denied, Verb, Who};
 use crate::bus::{self, Bus as _};
 use crate::namespace::Namespaces;
-use crate::protocol::{Code, Error};
+use crate::protocol::{Code, Error, Limit};
 use crate::publication::{Draft, Publication, Published, Timestamp};
 use crate::topic::{Pattern, Topic};
 
@@ -69,6 +69,8 @@ pub enum PublishError {
     /// Faster than allowed.
     #[error("more publications a second than this publisher may send")]
     RateLimited {
+        /// By this bound.
+        limit: Limit,
         /// Come back after this.
         after: Duration,
     },
@@ -104,7 +106,9 @@ impl PublishError {
         };
         let mut error = Error::new(code, self.to_string());
         match self {
-            Self::RateLimited { after } => error.after_ms(millis_up(*after)),
+            Self::RateLimited { limit, after } => error.after_ms(millis_up(*after)).at(*limit),
+            Self::TooBig { .. } => error.at(Limit::MaxMessageBytes),
+            Self::Overloaded => error.at(Limit::PublishesInFlight),
             Self::Bus { keyed, .. } => {
                 error.keyed = *keyed;
                 error
@@ -148,14 +152,15 @@ impl Publisher {
 
     /// Counts one Publication over HTTP against its publisher's rate.
     pub fn admit(&self, claims: &Claims) -> Result<(), PublishError> {
-        let limiter = match claims.who {
-            Who::User(_) => &self.users,
-            Who::Key(_) | Who::Anonymous => &self.keys,
+        let (limiter, limit) = match claims.who {
+            Who::User(_) => (&self.users, Limit::CommandsPerSecond),
+            Who::Key(_) | Who::Anonymous => (&self.keys, Limit::KeyPublishesPerSecond),
         };
         if limiter.len() > PUBLISHERS_REMEMBERED {
             limiter.retain_recent();
         }
         limiter.check_key(&claims.who).map_err(|refused| PublishError::RateLimited {
+            limit,
             after: refused.wait_time_from(DefaultClock::default().now()),
         })
     }

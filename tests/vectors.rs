@@ -17,7 +17,7 @@ use tidegate::protocol::close::Framing;
 use tidegate::protocol::cursor::parse;
 use tidegate::protocol::frame::{GapReason, Limits, Wanted};
 use tidegate::protocol::json::{BadMessage, decode, push, reply, rfc3339};
-use tidegate::protocol::{Ask, Close, Code, Command, Envelope, Error, From, Push, Reply};
+use tidegate::protocol::{Ask, Close, Code, Command, Envelope, Error, From, Limit, Push, Reply};
 use tidegate::publication::{Cursor, Publication, Timestamp};
 use tidegate::topic::{Pattern, Topic};
 
@@ -312,7 +312,7 @@ fn build_reply(value: &Value) -> Reply {
         "error" => {
             let message = get::<String>(value, "message").into();
             let error = build!(Error from value: retry_after_ms;
-                code: code(value), message, keyed: value["keyed"] == true);
+                code: code(value), message, keyed: value["keyed"] == true, limit: None);
             build!(Reply::Error from value: id, topic; error)
         }
         other => panic!("{other} is no Reply"),
@@ -344,7 +344,7 @@ fn build_close(value: &Value) -> Close {
         ("framing", Some("protocol")) => Close::Framing(Framing::Protocol),
         ("framing", Some("kind")) => Close::Framing(Framing::Kind),
         ("framing", Some("utf8")) => Close::Framing(Framing::Utf8),
-        ("too_big", _) => Close::TooBig,
+        ("too_big", _) => Close::TooBig(Limit::FrameBytes),
         ("node_ends", _) => Close::NodeEnds,
         ("by_peer", _) => Close::ByPeer(get(value, "peer_status")),
         ("lost", _) => Close::Lost,

@@ -31,7 +31,7 @@ use super::{
 use crate::bus::history::{Head, Newest, ReadError, Stored};
 use crate::bus::{Arrival, Bus, Live};
 use crate::protocol::replay::{Begin, Replay, Rest};
-use crate::protocol::{From, GapReason};
+use crate::protocol::{From, GapReason, Limit};
 use crate::publication::{Epoch, Timestamp};
 use crate::topic::Pattern;
 
@@ -241,7 +241,7 @@ impl<B: Bus> Open<B> {
             Ask::Attach { shard, patterns, begin, ticket } => {
                 if self.is_full() {
                     let attach = Attach::new(shard, ticket, patterns, 0);
-                    return self.refuse(&attach, AttachError::Overloaded);
+                    return self.refuse(&attach, AttachError::Overloaded(Limit::AttachesWaiting));
                 }
                 self.begin(Attach::new(shard, ticket, patterns, self.ring.head()), begin);
             }
@@ -642,7 +642,7 @@ impl<B: Bus> Open<B> {
         self.catch_up_at = None;
         let mut ready = VecDeque::new();
         for shard in &mut self.shards {
-            if shard.catch_up(&self.ring, &self.source, &self.namespace) {
+            if shard.catch_up(&self.ring, &self.source) {
                 ready.append(&mut shard.attaches);
             }
         }

@@ -46,8 +46,10 @@ struct Attach {
 struct Shard {
     inbox: mpsc::Sender<Event>,
     interested: bool,
-    /// Something did not fit and has not been told.
+    /// Something is lost and has not been told.
     lost: bool,
+    /// Some of that did not fit.
+    overrun: bool,
     told_at: Option<Instant>,
     /// Answers that found the inbox full. Shards bound their attaches under way, and so this.
     waiting: VecDeque<Event>,
@@ -188,6 +190,7 @@ impl Feed {
                 if let Some(shard) = self.shards.get_mut(usize::from(shard.0)) {
                     shard.interested = false;
                     shard.lost = false;
+                    shard.overrun = false;
                 }
             }
         }
@@ -244,7 +247,14 @@ fn retries() -> Interval {
 
 impl Shard {
     const fn new(inbox: mpsc::Sender<Event>) -> Self {
-        Self { inbox, interested: false, lost: false, told_at: None, waiting: VecDeque::new() }
+        Self {
+            inbox,
+            interested: false,
+            lost: false,
+            overrun: false,
+            told_at: None,
+            waiting: VecDeque::new(),
+        }
     }
 
     fn is_behind(&self) -> bool {
@@ -264,16 +274,21 @@ impl Shard {
         let fits = self.waiting.is_empty()
             && self.inbox.try_send(Event::Live(source.clone(), Arc::clone(envelope))).is_ok();
         self.lost |= !fits;
+        self.overrun |= !fits;
     }
 
     fn catch_up(&mut self, source: &Source) {
         let due = self.told_at.is_none_or(|at| at.elapsed() >= GAP_INTERVAL);
         if self.lost && due {
-            let gap = Event::Gap(source.clone(), GapReason::BusInterrupted);
-            if self.inbox.try_send(gap).is_err() {
+            let source = source.clone();
+            let told = match self.overrun {
+                true => Event::Overrun(source, None),
+                false => Event::Gap(source, GapReason::BusInterrupted),
+            };
+            if self.inbox.try_send(told).is_err() {
                 return;
             }
-            self.lost = false;
+            (self.lost, self.overrun) = (false, false);
             self.told_at = Some(Instant::now());
         }
         while let Some(answer) = self.waiting.pop_front() {

@@ -37,7 +37,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::bus::Bus;
 use crate::namespace::Namespaces;
 use crate::protocol::replay::{Begin, Replay};
-use crate::protocol::{Code, Envelope, Error, From, GapReason};
+use crate::protocol::{Code, Envelope, Error, From, GapReason, Limit};
 use crate::publication::Cursor;
 use crate::topic::{Pattern, Topic};
 
@@ -140,9 +140,9 @@ pub enum Event {
     Live(Source, Arc<Envelope>),
     /// Every Subscription of this Feed on this Shard lost something.
     Gap(Source, GapReason),
-    /// This Shard fell further behind than the Feed reaches back: its Subscriptions to this kept
-    /// Namespace have had all up to here, get nothing more, and are to attach again from here.
-    Overrun(Arc<str>, Cursor),
+    /// The same, because the Shard's inbox was full. Of a kept Namespace its Subscriptions have had all
+    /// up to this place, get nothing more, and are to attach again from there.
+    Overrun(Source, Option<Cursor>),
     /// The Subscriptions to this kept Namespace have had all up to here.
     Position(Arc<str>, Cursor),
 }
@@ -187,7 +187,7 @@ pub enum AttachError {
     BusUnavailable,
     /// A bound of the node is reached.
     #[error("this node has too many topics and patterns open")]
-    Overloaded,
+    Overloaded(Limit),
     /// More Topics than one snapshot may have.
     #[error("more topics match than one snapshot may hold")]
     TooManyTopics,
@@ -197,12 +197,12 @@ impl AttachError {
     /// The same, as clients hear it.
     #[must_use]
     pub fn wire(self) -> Error {
-        let code = match self {
-            Self::BusUnavailable => Code::BusUnavailable,
-            Self::Overloaded => Code::Overloaded,
-            Self::TooManyTopics => Code::TooManyTopics,
-        };
-        Error::new(code, self.to_string())
+        let words = self.to_string();
+        match self {
+            Self::BusUnavailable => Error::new(Code::BusUnavailable, words),
+            Self::Overloaded(limit) => Error::new(Code::Overloaded, words).at(limit),
+            Self::TooManyTopics => Error::new(Code::TooManyTopics, words).at(Limit::SnapshotTopics),
+        }
     }
 }
 
@@ -230,14 +230,14 @@ impl PageError {
     /// The same, as clients hear it.
     #[must_use]
     pub fn wire(self) -> Error {
-        let code = match self {
-            Self::BusUnavailable => Code::BusUnavailable,
-            Self::Overloaded => Code::Overloaded,
-            Self::TooManyTopics => Code::TooManyTopics,
-            Self::ForeignCursor => Code::InvalidCursor,
-            Self::NotKept => Code::NotSupported,
-        };
-        Error::new(code, self.to_string())
+        let words = self.to_string();
+        match self {
+            Self::BusUnavailable => Error::new(Code::BusUnavailable, words),
+            Self::Overloaded => Error::new(Code::Overloaded, words).at(Limit::AttachesWaiting),
+            Self::TooManyTopics => Error::new(Code::TooManyTopics, words).at(Limit::SnapshotTopics),
+            Self::ForeignCursor => Error::new(Code::InvalidCursor, words),
+            Self::NotKept => Error::new(Code::NotSupported, words),
+        }
     }
 }
 
@@ -443,7 +443,7 @@ impl<B: Bus> Directory<B> {
         match ask {
             Ask::Attach { shard, ticket, .. } => {
                 if let Some(inbox) = self.shards.get(usize::from(shard.0)) {
-                    let refused = Event::Refused(ticket, AttachError::Overloaded);
+                    let refused = Event::Refused(ticket, AttachError::Overloaded(Limit::Feeds));
                     // The Shard waits for this answer, and reads its inbox without waiting for us.
                     let _ = inbox.send(refused).await;
                 }

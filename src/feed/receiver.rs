@@ -12,7 +12,7 @@ use super::attach::Attach;
 use super::ring::{Entry, Next, Ring};
 use super::{Event, Source};
 use crate::protocol::GapReason;
-use crate::publication::{Cursor, Epoch};
+use crate::publication::Epoch;
 use crate::topic::{Pattern, Topic};
 
 /// What the Feed knows of one Shard.
@@ -86,7 +86,7 @@ impl Receiver {
     }
 
     /// Goes on from its own place as far as the inbox has room. Whether it has caught up.
-    pub(super) fn catch_up(&mut self, ring: &Ring, source: &Source, namespace: &Arc<str>) -> bool {
+    pub(super) fn catch_up(&mut self, ring: &Ring, source: &Source) -> bool {
         while let Some(answer) = self.waiting.pop_front() {
             if let Err(TrySendError::Full(answer)) = self.inbox.try_send(answer) {
                 self.waiting.push_front(answer);
@@ -101,8 +101,8 @@ impl Receiver {
         }
         if self.at < ring.floor() {
             if self.is_interested() {
-                let cursor: Cursor = ring.cursor_at(self.at);
-                if self.inbox.try_send(Event::Overrun(Arc::clone(namespace), cursor)).is_err() {
+                let overrun = Event::Overrun(source.clone(), Some(ring.cursor_at(self.at)));
+                if self.inbox.try_send(overrun).is_err() {
                     return false;
                 }
                 self.names.clear();

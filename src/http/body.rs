@@ -8,12 +8,13 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::problem::Problem;
+use crate::protocol::Limit;
 use crate::protocol::error::Code;
 
-/// All of the body, if it is at most `bytes_max` and comes within `limit`.
+/// All of the body, if it is at most `bytes_max`, the bound of that name, and comes within `limit`.
 pub(super) async fn read(
     body: Payload,
-    bytes_max: usize,
+    (bound, bytes_max): (Limit, usize),
     limit: Duration,
 ) -> Result<Bytes, Problem> {
     match timeout(limit, body.to_bytes_limited(bytes_max)).await {
@@ -21,9 +22,10 @@ pub(super) async fn read(
         Ok(Ok(Err(_))) => Err(Problem::new(Code::BadMessage, "the body could not be read")),
         Ok(Err(_)) => {
             let words = format!("the body has more than {bytes_max} bytes");
-            Err(Problem::new(Code::TooBig, words))
+            Err(Problem::new(Code::TooBig, words).at(bound))
         }
         Err(_) => Err(Problem::new(Code::BadMessage, "the body did not come in time")
-            .status(StatusCode::REQUEST_TIMEOUT)),
+            .status(StatusCode::REQUEST_TIMEOUT)
+            .at(Limit::BodyTimeout)),
     }
 }

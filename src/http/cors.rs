@@ -15,7 +15,9 @@ use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _};
 use super::State;
 use super::listener::Upgrading;
 use super::problem::Problem;
+use crate::protocol::Limit;
 use crate::protocol::error::Code;
+use crate::shard;
 
 const METHODS: &str = "GET, POST, DELETE";
 const HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, \
@@ -38,6 +40,7 @@ pub(super) async fn guard(
     let admitted = !guarded || admitted(&request, &state);
     let upgrading = request.extensions().contains::<Upgrading>();
     let mut response = if request.uri().to_string().len() > state.config.url_bytes {
+        shard::count(Limit::UrlBytes);
         request.into_response(HttpResponse::new(StatusCode::URI_TOO_LONG))
     } else if !admitted && !upgrading {
         let problem = Problem::new(Code::Origin, "this page's Origin is not allowed here");

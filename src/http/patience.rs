@@ -4,6 +4,9 @@
 //! is silent. Half of a later head, or a body in chunks that is answered before its end and then never
 //! ends, it would wait for without a bound. So here: to whom nothing was written for as long as a
 //! request and its answer may take, from him nothing more is read, as if he had shut his side.
+//!
+//! To a first head that came too late the library answers by itself, and counts nothing: here it is
+//! known by that answer.
 
 use std::future::Future as _;
 use std::io::{self, IoSlice};
@@ -14,6 +17,12 @@ use std::time::Duration;
 use actix_web::rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::protocol::Limit;
+use crate::shard;
+
+/// How the library's own answer to a late head begins. Ours to a late body says how long it is.
+const LATE_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n";
 
 /// A socket as HTTP has it.
 pub(super) struct Patient {
@@ -57,6 +66,9 @@ impl AsyncWrite for Patient {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes));
+        if written.is_ok() && bytes.starts_with(LATE_HEAD) {
+            shard::count(Limit::HeadTimeout);
+        }
         self.wrote(written)
     }
 

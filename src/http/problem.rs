@@ -8,8 +8,10 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 
+use crate::protocol::Limit;
 use crate::protocol::error::{Code, Error};
 use crate::publisher::PublishError;
+use crate::shard;
 
 /// Who is refused for load and is told no time comes back after this.
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -33,6 +35,12 @@ impl Problem {
     /// The same under another status than that of the table.
     pub(super) fn status(mut self, status: StatusCode) -> Self {
         self.0.status = status;
+        self
+    }
+
+    /// The same for meeting this bound.
+    pub(super) fn at(mut self, limit: Limit) -> Self {
+        self.0.error.limit = Some(limit);
         self
     }
 
@@ -68,6 +76,7 @@ impl ResponseError for Problem {
         self.0.status
     }
 
+    /// Its answer; here the bound that was met is counted.
     fn error_response(&self) -> HttpResponse {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -81,6 +90,9 @@ impl ResponseError for Problem {
             retry_after_ms: Option<u64>,
         }
         let Parts { error, status, header } = &*self.0;
+        if let Some(limit) = error.limit {
+            shard::count(limit);
+        }
         let told = matches!(status.as_u16(), 429 | 503).then_some(RETRY_AFTER_MS);
         let retry_after_ms = error.retry_after_ms.or(told);
         let mut response = HttpResponse::build(*status);

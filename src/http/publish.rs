@@ -14,8 +14,9 @@ use super::problem::Problem;
 use super::{body, credentials};
 use crate::auth::Claims;
 use crate::protocol::error::{Code, Error};
-use crate::protocol::json;
+use crate::protocol::{Limit, json};
 use crate::publication::{Cursor, Draft, Published, Trace};
+use crate::shard;
 use crate::topic::{Topic, TopicError};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -56,7 +57,8 @@ pub(super) async fn one(
     let topic = read_topic(&topic)?;
     let rules = state.namespaces.rules(topic.namespace());
     let bytes_max = rules.map_or(0, |rules| rules.max_message_bytes);
-    let payload = body::read(payload, bytes_max, state.config.body_timeout).await?;
+    let bound = (Limit::MaxMessageBytes, bytes_max);
+    let payload = body::read(payload, bound, state.config.body_timeout).await?;
     publish(&request, &state, &claims, topic, payload).await
 }
 
@@ -94,7 +96,8 @@ pub(super) async fn batch(
 ) -> Result<HttpResponse, Problem> {
     let claims = credentials::claims(&request, &state)?;
     let config = &state.config;
-    let bytes = body::read(payload, config.batch_bytes, config.body_timeout).await?;
+    let bound = (Limit::BatchBytes, config.batch_bytes);
+    let bytes = body::read(payload, bound, config.body_timeout).await?;
     let batch = Batch::read(&bytes, config.batch_items)?;
     let trace = read_trace(&request);
     let mut outcomes = Vec::with_capacity(batch.items.len());
@@ -145,7 +148,7 @@ impl<'a> Batch<'a> {
         if publications > items_max {
             let words =
                 format!("the batch has {publications} publications, at most {items_max} are taken");
-            return Err(Problem::new(Code::TooBig, words));
+            return Err(Problem::new(Code::TooBig, words).at(Limit::BatchItems));
         }
         Ok(batch)
     }
@@ -191,13 +194,18 @@ impl Item<'_> {
         };
         match outcome {
             Ok(published) => published.into(),
-            Err(error) => Outcome::Refused {
-                topic: topic.to_owned(),
-                code: error.code.text(),
-                retryable: error.retryable(),
-                retry_after_ms: error.retry_after_ms,
-                message: error.message.into_owned(),
-            },
+            Err(error) => {
+                if let Some(limit) = error.limit {
+                    shard::count(limit);
+                }
+                Outcome::Refused {
+                    topic: topic.to_owned(),
+                    code: error.code.text(),
+                    retryable: error.retryable(),
+                    retry_after_ms: error.retry_after_ms,
+                    message: error.message.into_owned(),
+                }
+            }
         }
     }
 

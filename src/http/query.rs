@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::auth::Token;
 use crate::protocol::error::Code;
 use crate::protocol::frame::{Heartbeat, Wanted};
-use crate::protocol::{From, json};
+use crate::protocol::{From, Limit, json};
 
 /// The query of `/v1/connect`.
 #[derive(Default)]
@@ -44,7 +44,7 @@ pub(super) fn subscribing(
     }
     if topics.len() > subscriptions_max {
         let words = format!("at most {subscriptions_max} topics can be asked for");
-        return Err(Problem::new(Code::TooManySubscriptions, words));
+        return Err(Problem::new(Code::TooManySubscriptions, words).at(Limit::Subscriptions));
     }
     let from = from.unwrap_or_default();
     read.topics = topics

@@ -22,8 +22,8 @@ use super::problem::Problem;
 use super::{cors, credentials, query};
 use crate::admission;
 use crate::auth::Token;
-use crate::protocol;
 use crate::protocol::error::Code;
+use crate::protocol::{self, Limit};
 use crate::session::Handshake;
 
 /// The subprotocol spoken here.
@@ -66,7 +66,12 @@ pub(super) async fn connect(
 }
 
 fn overloaded(why: admission::Refused) -> Problem {
-    let mut error = protocol::Error::new(Code::Overloaded, why.to_string());
+    let limit = match why {
+        admission::Refused::Full => Limit::MaxConnections,
+        admission::Refused::Unauthenticated => Limit::Unauthenticated,
+        admission::Refused::TooFast(_) => Limit::HandshakesPerSecond,
+    };
+    let mut error = protocol::Error::new(Code::Overloaded, why.to_string()).at(limit);
     if let admission::Refused::TooFast(wait) = why {
         // Whoever is told the same time comes back at the same time.
         let spread = Uuid::now_v7().as_u64_pair().1 % RETURN_SPREAD_MS;

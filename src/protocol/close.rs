@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 
 use super::error::{Code, Retry};
+use super::limit::Limit;
 
 /// Longest reason of a close frame, in bytes: a control frame holds 125, two are the status.
 pub const REASON_BYTES_MAX: usize = 123;
@@ -20,8 +21,8 @@ pub enum Close {
     Later(Code, u64),
     /// The peer broke the framing or sent the wrong kind of frame.
     Framing(Framing),
-    /// A frame or message over the bound.
-    TooBig,
+    /// A frame or message over this bound.
+    TooBig(Limit),
     /// The process ends.
     NodeEnds,
     /// The peer said goodbye, with this status if it gave one.
@@ -55,7 +56,7 @@ impl Close {
             Self::Framing(Framing::Protocol) => Some(1002),
             Self::Framing(Framing::Kind) => Some(1003),
             Self::Framing(Framing::Utf8) => Some(1007),
-            Self::TooBig => Some(1009),
+            Self::TooBig(_) => Some(1009),
             Self::NodeEnds => Some(1001),
             Self::ByPeer(Some(status)) => Some(*status),
             Self::ByPeer(None) => Some(1000),
@@ -69,11 +70,25 @@ impl Close {
         match self {
             Self::Refused(code) | Self::Later(code, _) => code.text(),
             Self::Framing(_) => Code::BadMessage.text(),
-            Self::TooBig => Code::TooBig.text(),
+            Self::TooBig(_) => Code::TooBig.text(),
             Self::NodeEnds => "node_ends",
             Self::ByPeer(_) => "by_peer",
             Self::Lost => "lost",
             Self::Cut => "cut",
+        }
+    }
+
+    /// The bound that it stands for, where that is one alone and nothing else has told it: an `error`
+    /// says its bound itself, and so does whoever closes for one of several.
+    #[must_use]
+    pub const fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::TooBig(limit) => Some(*limit),
+            Self::Refused(Code::AuthTimeout) => Some(Limit::AuthTimeout),
+            Self::Refused(Code::BadMessage) => Some(Limit::BadMessages),
+            Self::Refused(Code::NoPong) => Some(Limit::PongTimeout),
+            Self::Later(Code::ConnectionLimit, _) => Some(Limit::UserConnections),
+            _ => None,
         }
     }
 
@@ -85,7 +100,7 @@ impl Close {
         let (retry, ms) = match self {
             Self::Refused(code) => (matches!(code.row().retry, Retry::Yes), None),
             Self::Later(code, ms) => (matches!(code.row().retry, Retry::Yes), Some(ms)),
-            Self::Framing(_) | Self::TooBig => (false, None),
+            Self::Framing(_) | Self::TooBig(_) => (false, None),
             Self::NodeEnds => (true, None),
             Self::ByPeer(_) | Self::Lost | Self::Cut => return out,
         };

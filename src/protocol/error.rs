@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use super::limit::Limit;
+
 /// A stable name for one thing that went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -182,18 +184,27 @@ pub struct Error {
     pub retry_after_ms: Option<u64>,
     /// Whether the ask carried an idempotency key, which makes some errors safe to retry.
     pub keyed: bool,
+    /// The bound that was met, if one was. Clients do not hear it.
+    pub limit: Option<Limit>,
 }
 
 impl Error {
     /// An error of this kind, in these words.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), retry_after_ms: None, keyed: false }
+        Self { code, message: message.into(), retry_after_ms: None, keyed: false, limit: None }
     }
 
     /// The same, with a time to come back.
     #[must_use]
     pub const fn after_ms(mut self, ms: u64) -> Self {
         self.retry_after_ms = Some(ms);
+        self
+    }
+
+    /// The same, for meeting this bound.
+    #[must_use]
+    pub const fn at(mut self, limit: Limit) -> Self {
+        self.limit = Some(limit);
         self
     }
 

@@ -19,6 +19,7 @@ use time::macros::format_description;
 use super::cursor;
 use super::error::{Code, Error};
 use super::frame::{Ask, Command, From, Heartbeat, Id, Push, Reply, Secret, Wanted};
+use super::limit::Limit;
 use crate::publication::Timestamp;
 
 /// Deepest nesting of a Command, not counting what stands in `data`.
@@ -45,17 +46,31 @@ pub struct BadMessage {
     pub id: Option<Id>,
     /// In words.
     pub what: String,
+    /// The bound that it is over, if that is why.
+    pub limit: Option<Limit>,
 }
 
 /// Reads a Command.
 pub fn decode(text: &str) -> Result<Command, BadMessage> {
-    read(text).map_err(|what| BadMessage { id: read_id(text), what })
+    read(text).map_err(|Fault { what, limit }| BadMessage { id: read_id(text), what, limit })
 }
 
-fn read(text: &str) -> Result<Command, String> {
+/// The same without the `id`.
+struct Fault {
+    what: String,
+    limit: Option<Limit>,
+}
+
+impl std::convert::From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self { what, limit: None }
+    }
+}
+
+fn read(text: &str) -> Result<Command, Fault> {
     // serde reads a list as the fields of a struct in their order; the protocol does not.
     if !is_object(text) {
-        return Err("it is not a JSON object".to_owned());
+        return Err("it is not a JSON object".to_owned().into());
     }
     let fields: Fields<'_> = serde_json::from_str(text).map_err(|fault| words(&fault))?;
     fields.command(text)
@@ -150,9 +165,10 @@ impl Entry<'_> {
 }
 
 impl Fields<'_> {
-    fn command(self, text: &str) -> Result<Command, String> {
+    fn command(self, text: &str) -> Result<Command, Fault> {
         if depth(text, self.data.map(RawValue::get)) > DEPTH_MAX {
-            return Err(format!("it is nested deeper than {DEPTH_MAX} levels"));
+            let what = format!("it is nested deeper than {DEPTH_MAX} levels");
+            return Err(Fault { what, limit: Some(Limit::JsonDepth) });
         }
         let ask = match self.kind.as_str() {
             "connect" => Ask::Connect {
@@ -176,7 +192,7 @@ impl Fields<'_> {
             "presence" => Ask::Presence,
             "ping" => Ask::Ping,
             "pong" => Ask::Pong,
-            _ => return Err("its type is not known".to_owned()),
+            _ => return Err("its type is not known".to_owned().into()),
         };
         Ok(Command { id: self.id, ask })
     }

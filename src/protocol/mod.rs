@@ -9,9 +9,11 @@ pub mod envelope;
 pub mod error;
 pub mod frame;
 pub mod json;
+pub mod limit;
 pub mod replay;
 
 pub use close::Close;
 pub use envelope::Envelope;
 pub use error::{Code, Error};
 pub use frame::{Ask, Command, From, GapReason, Id, Push, Reply};
+pub use limit::Limit;

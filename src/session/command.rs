@@ -11,7 +11,7 @@ use crate::protocol::error::Code;
 use crate::protocol::frame::{Ask, Wanted};
 use crate::protocol::json::BadMessage;
 use crate::protocol::replay::Begin;
-use crate::protocol::{Close, Command, Error, From, Id, Reply};
+use crate::protocol::{Close, Command, Error, From, Id, Limit, Reply};
 use crate::publication::{Draft, Published};
 use crate::topic::{Pattern, Topic, TopicError};
 
@@ -49,7 +49,7 @@ impl Session {
                 if let (Phase::Opening { .. }, Some(anonymous)) = (&self.phase, anonymous) {
                     self.connect(scene, anonymous, None);
                 }
-                self.bad_message(scene, bad.id, bad.what);
+                self.bad_message(scene, bad.id, bad.what, bad.limit);
             }
             Ok(Command { id, ask }) => match &self.phase {
                 Phase::Opening(_) => self.first(scene, id, ask),
@@ -84,7 +84,12 @@ impl Session {
     fn ask(&mut self, scene: &mut Scene<'_>, id: Option<Id>, ask: Ask) {
         match ask {
             Ask::Connect { .. } => {
-                self.bad_message(scene, id, "this connection is connected already".to_owned());
+                self.bad_message(
+                    scene,
+                    id,
+                    "this connection is connected already".to_owned(),
+                    None,
+                );
             }
             Ask::Subscribe(wanted) => self.subscribe(scene, id, wanted),
             Ask::Unsubscribe { topic } => self.unsubscribe(scene, id, &topic),
@@ -162,7 +167,7 @@ impl Session {
         if self.subscriptions.len() >= scene.config.subscriptions {
             let words =
                 format!("at most {} subscriptions a connection", scene.config.subscriptions);
-            return Err(Error::new(Code::TooManySubscriptions, words));
+            return Err(Error::new(Code::TooManySubscriptions, words).at(Limit::Subscriptions));
         }
         Ok((pattern, from))
     }
@@ -266,8 +271,15 @@ impl Session {
         }
     }
 
-    fn bad_message(&mut self, scene: &mut Scene<'_>, id: Option<Id>, what: String) {
-        scene.refuse(id, None, Error::new(Code::BadMessage, what));
+    fn bad_message(
+        &mut self,
+        scene: &mut Scene<'_>,
+        id: Option<Id>,
+        what: String,
+        limit: Option<Limit>,
+    ) {
+        let error = Error { limit, ..Error::new(Code::BadMessage, what) };
+        scene.refuse(id, None, error);
         let max = scene.config.bad_messages;
         if self.strike(|limits, now| limits.bad_messages.strike(now, max), scene) {
             self.close(scene, Close::Refused(Code::BadMessage));
@@ -276,7 +288,8 @@ impl Session {
 
     fn too_fast(&mut self, scene: &mut Scene<'_>, id: Option<Id>, after_ms: u64) {
         let words = "more commands a second than this connection may send";
-        scene.refuse(id, None, Error::new(Code::RateLimited, words).after_ms(after_ms));
+        let error = Error::new(Code::RateLimited, words).after_ms(after_ms);
+        scene.refuse(id, None, error.at(Limit::CommandsPerSecond));
         if self.strike(|limits, now| limits.rate_limited.strike(now, STRIKES_MAX), scene) {
             self.close(scene, Close::Later(Code::RateLimited, after_ms));
         }

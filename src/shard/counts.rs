@@ -5,7 +5,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::protocol::Limit;
 
 /// One counter with one writer.
 #[derive(Debug, Default)]
@@ -25,6 +27,16 @@ impl Count {
     /// Reads.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How often each bound was met.
+#[derive(Debug)]
+pub struct Hits([Count; Limit::COUNT]);
+
+impl Default for Hits {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
     }
 }
 
@@ -50,6 +62,15 @@ pub struct Counts {
     pub slow_consumers: Count,
     /// Connections evicted because no pong came.
     pub no_pongs: Count,
+    /// Bounds met, by HTTP on the Shard's thread as well.
+    pub limit_hits: Hits,
+}
+
+impl Counts {
+    /// Counts a bound that was met. For the Shard's own thread alone.
+    pub fn hit(&self, limit: Limit) {
+        self.limit_hits.0[limit as usize].add(1);
+    }
 }
 
 /// The counters at one moment, summed over Shards or not.
@@ -65,6 +86,35 @@ pub struct Snapshot {
     pub writes: u64,
     pub slow_consumers: u64,
     pub no_pongs: u64,
+    pub limit_hits: LimitHits,
+}
+
+/// How often each bound was met, at one moment; written as one field for each, by its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitHits([u64; Limit::COUNT]);
+
+impl Default for LimitHits {
+    fn default() -> Self {
+        Self([0; Limit::COUNT])
+    }
+}
+
+impl LimitHits {
+    /// Of this bound.
+    #[must_use]
+    pub const fn get(&self, limit: Limit) -> u64 {
+        self.0[limit as usize]
+    }
+
+    fn plus(self, hits: &Hits) -> Self {
+        Self(std::array::from_fn(|at| self.0[at] + hits.0[at].get()))
+    }
+}
+
+impl Serialize for LimitHits {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_map(Limit::ALL.map(|limit| (limit.key(), self.get(limit))))
+    }
 }
 
 impl Snapshot {
@@ -81,6 +131,7 @@ impl Snapshot {
             writes: sum.writes + one.writes.get(),
             slow_consumers: sum.slow_consumers + one.slow_consumers.get(),
             no_pongs: sum.no_pongs + one.no_pongs.get(),
+            limit_hits: sum.limit_hits.plus(&one.limit_hits),
         })
     }
 }

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 
 use super::socket::{self, Incoming};
 use super::{Key, Shard};
-use crate::protocol::{Close, json};
+use crate::protocol::{Close, Code, Limit, json};
 use crate::session::Input;
 
 /// Reads from one socket before others get a turn.
@@ -120,7 +120,12 @@ impl Shard {
                     connection.unread = half;
                     return;
                 }
-                Err(close) => return self.end(key, close),
+                Err(close) => {
+                    if let Close::Later(Code::RateLimited, _) = close {
+                        self.counts.hit(Limit::ControlFrames);
+                    }
+                    return self.end(key, close);
+                }
             };
             connection.heard = now;
             connection.pinged = None;

@@ -41,6 +41,9 @@ impl Shard {
             let _ = connection.outbox.push(&goodbye, usize::MAX);
         }
         self.counts.writes.add(writes);
+        if let Some(limit) = close.limit() {
+            self.counts.hit(limit);
+        }
         for output in outputs {
             self.carry_out(key, output);
         }

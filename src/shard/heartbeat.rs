@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::{Key, SLOT_GRACE, Shard, millis, socket, spread, wheel};
 use crate::protocol::error::Code;
 use crate::protocol::frame::Heartbeat;
-use crate::protocol::{Close, Push, json};
+use crate::protocol::{Close, Limit, Push, json};
 use crate::session::{Input, Moment};
 
 /// A Shard that was stopped for longer than this judges nobody's silence by it.
@@ -44,6 +44,7 @@ impl Shard {
             }
         } else if connection.blocked.is_some_and(|since| now.0 - since.0 >= write_timeout) {
             self.counts.slow_consumers.add(1);
+            self.counts.hit(Limit::WriteTimeout);
             self.end(key, Close::Refused(Code::SlowConsumer));
             return self.remove(key);
         } else if connection.leaves.is_some_and(|at| at.after(SLOT_GRACE) <= now) {
@@ -51,6 +52,7 @@ impl Shard {
         } else if max_age
             .is_some_and(|age| connection.leaves.is_none() && old_at(connection, age) <= now)
         {
+            self.counts.hit(Limit::MaxConnectionAge);
             self.send_away(key, Moment(now.0 + spread(key)));
         } else {
             self.beat(key, now);

@@ -46,7 +46,7 @@ use crate::feed::{self, AttachError, Event, Feeds, ShardId, Source, Ticket};
 use crate::protocol::error::{Code, Error};
 use crate::protocol::frame::Heartbeat;
 use crate::protocol::replay::Begin;
-use crate::protocol::{Close, Envelope, Reply, json};
+use crate::protocol::{Close, Envelope, GapReason, Limit, Reply, json};
 use crate::publication::Draft;
 use crate::publisher::Publisher;
 use crate::session::{self, Handshake, Input, Moment, Now, Output, PageOf, Session};
@@ -236,6 +236,15 @@ pub fn adopt(takeover: Takeover) {
     });
 }
 
+/// Counts a bound that HTTP, which runs on the Shards' threads, has met on this one.
+pub fn count(limit: Limit) {
+    SHARD.with(|shard| {
+        if let Some(shard) = shard.get() {
+            shard.borrow().counts.hit(limit);
+        }
+    });
+}
+
 /// The loop of a Shard. A panic in here ends the process: the node would live on with a mute core.
 async fn run(
     shard: Rc<RefCell<Shard>>,
@@ -417,6 +426,9 @@ impl Shard {
                     // Whoever has shown no Token is nobody in particular from here on.
                     let _ = self.admit(key, None);
                 }
+                if let Reply::Error { error: Error { limit: Some(limit), .. }, .. } = &reply {
+                    self.counts.hit(*limit);
+                }
                 self.send_text(key, &json::reply(&reply));
             }
             Output::Push(push) => self.send_text(key, &json::push(&push)),
@@ -490,7 +502,8 @@ impl Shard {
         let asked = self.has_room_to_attach()
             && self.world.feeds.attach(self.id, [pattern].into(), begin, ticket).is_ok();
         if !asked {
-            return Some(Input::AttachFailed(number, overloaded()));
+            // Whatever holds it up, it is attaches that wait.
+            return Some(Input::AttachFailed(number, overloaded(Limit::AttachesWaiting)));
         }
         self.attaching += 1;
         None
@@ -598,31 +611,41 @@ impl Shard {
                 let input = Input::AttachFailed(ticket.number, why.wire());
                 self.handle(Key::unpack(ticket.connection), input);
             }
-            Event::Gap(Source::Pattern(pattern), reason) => {
-                for key in self.table.subscribers(&pattern) {
-                    self.handle(key, Input::Gap(pattern.clone(), reason));
-                }
-            }
-            Event::Gap(Source::Namespace(namespace), reason) => {
-                for (pattern, key) in self.table.subscribers_of(&namespace) {
-                    self.handle(key, Input::Gap(pattern, reason));
-                }
-            }
-            Event::Position(namespace, cursor) => {
-                for key in self.table.quiet(&namespace) {
-                    self.handle(key, Input::Position(Arc::clone(&namespace), cursor));
-                }
-            }
-            Event::Overrun(namespace, cursor) => {
+            Event::Overrun(Source::Namespace(namespace), Some(cursor)) => {
+                self.counts.hit(Limit::ShardInbox);
                 let mut keys: Vec<Key> =
                     self.table.subscribers_of(&namespace).into_iter().map(|(_, key)| key).collect();
+                keys.sort_unstable_by_key(|key| key.index);
                 keys.dedup();
                 for key in keys {
                     self.handle(key, Input::Overrun(Arc::clone(&namespace), cursor));
                 }
             }
+            Event::Overrun(source, _) => {
+                self.counts.hit(Limit::ShardInbox);
+                self.tell_gap(&source, GapReason::BusInterrupted);
+            }
+            Event::Gap(source, reason) => self.tell_gap(&source, reason),
+            Event::Position(namespace, cursor) => {
+                for key in self.table.quiet(&namespace) {
+                    self.handle(key, Input::Position(Arc::clone(&namespace), cursor));
+                }
+            }
         }
         1
+    }
+
+    fn tell_gap(&mut self, source: &Source, reason: GapReason) {
+        let subscribers = match source {
+            Source::Pattern(pattern) => {
+                let keys = self.table.subscribers(pattern);
+                keys.into_iter().map(|key| (pattern.clone(), key)).collect()
+            }
+            Source::Namespace(namespace) => self.table.subscribers_of(namespace),
+        };
+        for (pattern, key) in subscribers {
+            self.handle(key, Input::Gap(pattern, reason));
+        }
     }
 
     /// A Subscription may have ended while it was answered. Its Feed learns that nobody wants it.
@@ -694,6 +717,7 @@ impl Shard {
         connection.dirty = false;
         if connection.overflowed && connection.goodbye.is_none() {
             self.counts.slow_consumers.add(1);
+            self.counts.hit(Limit::OutboxBytes);
             return self.end(key, Close::Refused(Code::SlowConsumer));
         }
         let was_blocked = connection.blocked.is_some();
@@ -788,8 +812,8 @@ fn piece(envelope: &Envelope) -> Piece {
     Rc::new(envelope.framed(socket::text).clone())
 }
 
-fn overloaded() -> Error {
-    AttachError::Overloaded.wire()
+fn overloaded(limit: Limit) -> Error {
+    AttachError::Overloaded(limit).wire()
 }
 
 /// Unique over nodes and restarts, by the prefix, and on the node, by the rest.

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::protocol::close::{Close, Framing};
 use crate::protocol::error::Code;
+use crate::protocol::limit::Limit;
 use crate::session::Moment;
 
 /// Control frames are counted over this time.
@@ -147,11 +148,14 @@ impl Reader {
             let (so_far, fragments) =
                 self.assembly.as_ref().map_or((0, 0), |some| (some.bytes.len(), some.fragments));
             let room = limits.frame_bytes.saturating_sub(so_far) as u64;
-            if length > room || fragments >= limits.fragments {
-                return Err(Close::TooBig);
+            if fragments >= limits.fragments {
+                return Err(Close::TooBig(Limit::Fragments));
+            }
+            if length > room {
+                return Err(Close::TooBig(Limit::FrameBytes));
             }
         }
-        let length = usize::try_from(length).map_err(|_| Close::TooBig)?;
+        let length = usize::try_from(length).map_err(|_| Close::TooBig(Limit::FrameBytes))?;
         Ok(Some(Header { fin, opcode, frame_bytes: header_bytes + length }))
     }
 
@@ -287,7 +291,7 @@ mod tests {
         for length in [1_001_u64, 1 << 30, 1 << 62, (1 << 63) - 1, 1 << 63] {
             let mut header = vec![0x81, 0xff];
             header.extend(length.to_be_bytes());
-            assert_eq!(read(&header, 1).1, Some(Close::TooBig), "{length}");
+            assert_eq!(read(&header, 1).1, Some(Close::TooBig(Limit::FrameBytes)), "{length}");
         }
     }
 
@@ -298,9 +302,9 @@ mod tests {
         let whole = [bytes.clone(), frame(0x80, b"c")].concat();
         assert_eq!(read(&whole, 7).0.last(), Some(&Incoming::Text("abbc".to_owned())));
         let over = [bytes, frame(0x00, b"b").repeat(2)].concat();
-        assert_eq!(read(&over, 7).1, Some(Close::TooBig));
+        assert_eq!(read(&over, 7).1, Some(Close::TooBig(Limit::Fragments)));
         let big = [frame(0x01, &[b'x'; 600]), frame(0x80, &[b'x'; 401])].concat();
-        assert_eq!(read(&big, 50).1, Some(Close::TooBig));
+        assert_eq!(read(&big, 50).1, Some(Close::TooBig(Limit::FrameBytes)));
     }
 
     #[test]

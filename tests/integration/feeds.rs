@@ -230,14 +230,14 @@ fn words(event: &Option<Event>) -> String {
         Some(Event::Refused(ticket, why)) => {
             let why = match why {
                 AttachError::BusUnavailable => "bus away",
-                AttachError::Overloaded => "overloaded",
+                AttachError::Overloaded(_) => "overloaded",
                 AttachError::TooManyTopics => "too many topics",
             };
             format!("refused {} {why}", ticket.number)
         }
         Some(Event::Live(source, envelope)) => format!("{source} {}", number(envelope)),
         Some(Event::Gap(source, _)) => format!("gap {source}"),
-        Some(Event::Overrun(namespace, _)) => format!("overrun {namespace}"),
+        Some(Event::Overrun(source, _)) => format!("overrun {source}"),
         Some(Event::Position(namespace, _)) => format!("position {namespace}"),
         None => "the end".to_owned(),
     }
@@ -480,7 +480,7 @@ fn a_full_inbox_is_told_of_its_loss_and_answered_in_order() {
         for n in 0..4 {
             assert_eq!(desk.next(0).await, format!("a.x {n}"));
         }
-        for answer in ["gap a.x", "attached 1", "attached 2", "attached 3"] {
+        for answer in ["overrun a.x", "attached 1", "attached 2", "attached 3"] {
             assert_eq!(desk.next(0).await, answer);
         }
         desk.bus.send("a.x", 100).await;
@@ -504,7 +504,7 @@ fn losses_are_told_at_most_once_a_second() {
             }
             let pause = Duration::from_millis(20);
             while let Ok(event) = timeout(pause, desk.inboxes[0].recv()).await {
-                gaps += usize::from(words(&event) == "gap a.x");
+                gaps += usize::from(words(&event) == "overrun a.x");
             }
         }
         let told = begun.elapsed();

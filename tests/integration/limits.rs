@@ -1,4 +1,5 @@
-//! Every bound on coming in and on what the node holds: at n all is well, at n+1 its documented code.
+//! Every bound on coming in and on what the node holds: at n all is well, at n+1 its documented code,
+//! and it is counted under its name.
 
 use std::time::Duration;
 
@@ -31,7 +32,9 @@ fn connections_of_the_node() {
         for _ in 0..5 {
             browsers.push(gateway.browser("topic=open.a").await);
         }
+        gateway.until_hit("max_connections", 0).await;
         assert_eq!(refused(&gateway, "").await, (503, "overloaded".to_owned()));
+        gateway.until_hit("max_connections", 1).await;
         drop(browsers.pop());
         gateway.until_count("connections", 4, Duration::from_secs(5)).await;
         let mut again = gateway.browser("topic=open.a").await;
@@ -48,6 +51,7 @@ fn connections_that_are_not_connected_yet() {
         let mut first = gateway.browser("").await;
         let _second = gateway.browser("").await;
         assert_eq!(refused(&gateway, "").await, (503, "overloaded".to_owned()));
+        gateway.until_hit("unauthenticated", 1).await;
         let reply = first.ask(json!({"type": "connect", "token": token})).await;
         assert_eq!(reply["type"], "connected");
         let _third = gateway.browser("").await;
@@ -69,6 +73,7 @@ fn connections_of_one_user() {
         let closed = third.closed(Duration::from_secs(5)).await;
         assert_eq!((closed.status, closed.code().as_str()), (Some(4429), "connection_limit"));
         assert!(closed.reason.contains("\"ms\":"));
+        gateway.until_hit("user_connections", 1).await;
         for query in [query("bob"), "topic=open.a".to_owned()] {
             let mut other = gateway.browser(&query).await;
             assert_eq!(other.next().await["type"], "connected");
@@ -96,6 +101,7 @@ fn new_connections_a_second() {
             browsers.push(gateway.browser("topic=open.a").await);
         }
         assert_eq!(refused(&gateway, "").await, (503, "overloaded".to_owned()));
+        gateway.until_hit("handshakes_per_second", 1).await;
     });
 }
 
@@ -110,6 +116,7 @@ fn distinct_patterns_of_the_node() {
         }
         let reply = browser.ask(json!({"type": "subscribe", "topic": "open.c"})).await;
         assert_eq!((&reply["code"], &reply["retryable"]), (&json!("overloaded"), &json!(true)));
+        gateway.until_hit("feeds", 1).await;
         let mut other = gateway.browser("").await;
         other.subscribe("open.a").await;
     });

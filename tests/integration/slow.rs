@@ -60,6 +60,7 @@ fn who_never_reads_is_closed_and_holds_up_nobody() {
             assert!(reason.contains("slow_consumer"), "{reason}");
         };
         tokio::join!(publishing, reading, told);
+        gateway.until_hit("outbox_bytes", 1).await;
         drop((healthy, mute));
         gateway.until_empty(base, SOON).await;
     });
@@ -116,13 +117,13 @@ fn who_takes_nothing_for_write_timeout_is_closed() {
         settings.shards = 1;
         let gateway = Gateway::start(settings).await;
         let base = gateway.descriptors();
-        for messages in [200, 300] {
-            let closed = gateway.count("slow_consumers").await;
+        for (closed, messages) in [(0, 200), (1, 300)] {
             let mute = Raw::small(gateway.client).subscribe("open.hot").await;
             burst(&gateway, 0..messages, 1_024).await;
             assert_eq!(gateway.count("slow_consumers").await, closed, "it fits");
             let limit = Duration::from_secs(4);
             gateway.until_count("slow_consumers", closed + 1, limit).await;
+            gateway.until_hit("write_timeout", closed + 1).await;
             gateway.until_empty(base, SOON).await;
             drop(mute);
         }

@@ -1,5 +1,6 @@
 //! A gateway as a real process, on free ports of this machine, that ends with the test.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 use tidegate::auth::{Algorithm, NewToken};
 use tidegate::node::wall_clock;
 
-use super::{Browser, until};
+use super::{Browser, SOON, until};
 
 /// What the tests' Tokens are signed with.
 pub(crate) const SECRET: &[u8] = b"a secret of the tests, 32 bytes or more";
@@ -185,6 +186,21 @@ impl Gateway {
     /// One count of [`status`](Self::status).
     pub(crate) async fn count(&self, name: &str) -> u64 {
         self.status().await[name].as_u64().expect("a count")
+    }
+
+    /// How often each bound was met, by its key.
+    pub(crate) async fn limit_hits(&self) -> BTreeMap<String, u64> {
+        serde_json::from_value(self.status().await["limit_hits"].take()).expect("counts")
+    }
+
+    /// Waits until this bound, and no other, was met so often.
+    pub(crate) async fn until_hit(&self, key: &str, times: u64) {
+        let what = format!("{key} is met {times} times, and no other");
+        until(&what, SOON, || async {
+            let hits = self.limit_hits().await;
+            hits.iter().all(|(other, hits)| *hits == if other == key { times } else { 0 })
+        })
+        .await;
     }
 
     /// Waits until nobody is there, and as many descriptors are open as before somebody was.
