@@ -177,6 +177,7 @@ impl Node {
             () = self.drain() => {}
             _ = terminate.recv() => warn!("Told again: the node ends at once"),
             _ = interrupt.recv() => warn!("Told again: the node ends at once"),
+            () = self.state.drain_asked.notified() => warn!("Told again: the node ends at once"),
         }
         self.end().await;
         Ok(())

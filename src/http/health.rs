@@ -44,7 +44,7 @@ pub(super) async fn ready(state: Data<State>) -> HttpResponse {
     }
 }
 
-/// `POST /drain`: the node goes away, as if it had been told by a signal.
+/// `POST /drain`: the node goes away, as if it had been told by a signal; told twice, at once.
 pub(super) async fn drain(state: Data<State>) -> HttpResponse {
     state.drain_asked.notify_one();
     HttpResponse::Accepted().finish()

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Error;
 
-use crate::harness::{Browser, Gateway, Settings, run, until};
+use crate::harness::{Browser, Gateway, SOON, Settings, run, until};
 
 /// How one client was sent away.
 struct Departure {
@@ -47,13 +47,7 @@ fn everybody_is_told_and_leaves_evenly() {
             let mut gateway = Gateway::start(settings).await;
             let opening = (0..300).map(|_| gateway.browser("topic=open.a"));
             let browsers = join_all(opening).await;
-            if by_signal {
-                gateway.signal("TERM");
-            } else {
-                let url = format!("http://{}/drain", gateway.management);
-                let answer = reqwest::Client::new().post(url).send().await.expect("an answer");
-                assert_eq!(answer.status(), StatusCode::ACCEPTED);
-            }
+            tell(&gateway, by_signal).await;
             until("it is not ready", Duration::from_secs(2), || async {
                 gateway.health("ready").await.is_some_and(|health| health["ok"] == false)
             })
@@ -104,22 +98,37 @@ fn everybody_is_told_and_leaves_evenly() {
     });
 }
 
-/// Told twice, a node waits for nobody: 1001 to all, and the end within two seconds.
+/// Told twice, by whichever way each time, a node waits for nobody: 1001 to all, and the end within
+/// two seconds.
 #[test]
-fn a_second_signal_ends_at_once() {
+fn who_is_told_twice_ends_at_once() {
     run(async {
-        let settings = Settings::open().line("drain: {lame_duck: 30s, window: 45s}");
-        let mut gateway = Gateway::start(settings).await;
-        let mut browser = gateway.browser("topic=open.a").await;
-        gateway.signal("TERM");
-        until("it is not ready", Duration::from_secs(2), || async {
-            gateway.health("ready").await.is_some_and(|health| health["ok"] == false)
-        })
-        .await;
-        gateway.signal("TERM");
-        assert_eq!(browser.closed(Duration::from_secs(2)).await.status, Some(1001));
-        assert_eq!(gateway.ended(Duration::from_secs(2)).await, Some(0));
+        for by_signal in [[true, true], [false, false], [false, true], [true, false]] {
+            let settings = Settings::open().line("drain: {lame_duck: 30s, window: 45s}");
+            let mut gateway = Gateway::start(settings).await;
+            let mut browser = gateway.browser("topic=open.a").await;
+            tell(&gateway, by_signal[0]).await;
+            until("it is not ready", SOON, || async {
+                gateway.health("ready").await.is_some_and(|health| health["ok"] == false)
+            })
+            .await;
+            tell(&gateway, by_signal[1]).await;
+            let told = Instant::now();
+            assert_eq!(browser.closed(Duration::from_secs(2)).await.status, Some(1001));
+            let limit = Duration::from_secs(2).saturating_sub(told.elapsed());
+            assert_eq!(gateway.ended(limit).await, Some(0), "{by_signal:?}");
+        }
     });
+}
+
+/// Tells a node to go, by SIGTERM or by `POST /drain`.
+async fn tell(gateway: &Gateway, by_signal: bool) {
+    if by_signal {
+        return gateway.signal("TERM");
+    }
+    let url = format!("http://{}/drain", gateway.management);
+    let answer = reqwest::Client::new().post(url).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
 }
 
 /// A publish that is under way when the node goes is answered.
