@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::{Ask, AttachError, Event, PageError, ShardId, Source, Ticket};
-use crate::bus::{Arrival, Bus, Live, SubscribeError};
+use crate::bus::{Arrival, Bus, Link, Live, SubscribeError};
 use crate::protocol::replay::{Begin, Replay};
 use crate::protocol::{Envelope, From, GapReason};
 use crate::publication::Publication;
@@ -68,7 +69,7 @@ impl Feed {
     /// Runs until the directory lets go of it, or nobody is attached and the Bus cannot be reached.
     pub(super) async fn run<B: Bus>(mut self, bus: B) {
         while let Some(live) = self.open(&bus).await {
-            if !self.serve(live).await {
+            if !self.serve(live, &bus.link()).await {
                 break;
             }
         }
@@ -86,14 +87,17 @@ impl Feed {
         }
     }
 
-    /// Hands on what comes. Whether it is to be opened again: the Bus has ended it.
-    async fn serve(&mut self, mut live: impl Live) -> bool {
+    /// Hands on what comes. Whether it is to be opened again: the Bus has ended it. While the link is
+    /// lost nothing can come, so whoever asks is refused, as by a Feed that is still to be opened;
+    /// whoever is attached has been told.
+    async fn serve(&mut self, mut live: impl Live, link: &watch::Receiver<Link>) -> bool {
         let mut retry = retries();
         loop {
             let behind = self.is_behind();
             tokio::select! {
                 ask = self.asks.recv() => match ask {
-                    Some(ask) => self.take(ask),
+                    Some(ask) if link.borrow().connected => self.take(ask),
+                    Some(ask) => self.refuse(ask),
                     None => return false,
                 },
                 arrival = live.next() => match arrival {
@@ -303,10 +307,9 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::sync::watch;
 
     use crate::bus::history::{Head, Newest, Page, ReadError, Want};
-    use crate::bus::{Link, PublishError, Receipt};
+    use crate::bus::{PublishError, Receipt};
     use crate::publication::Timestamp;
 
     /// A Bus that never answers.

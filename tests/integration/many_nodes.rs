@@ -160,6 +160,43 @@ fn nats_dies_and_returns() {
     });
 }
 
+/// While the link is lost nobody is told that he is subscribed, whether the node has no Feed for it,
+/// one that others hear, or one that lingers: nothing could come. Who asks again when it is whole gets
+/// what comes.
+#[test]
+fn nobody_subscribes_while_the_link_is_lost() {
+    run(async {
+        let mut nats = Nats::start().await;
+        let nodes = gateways(&[nats.url()]).await;
+        let mut reader = nodes[0].browser("topic=open.heard").await;
+        let mut late = nodes[0].browser("topic=open.left").await;
+        for browser in [&mut reader, &mut late] {
+            for kind in ["connected", "subscribed"] {
+                assert_eq!(browser.next().await["type"], kind);
+            }
+        }
+        let left = late.ask(json!({"type": "unsubscribe", "topic": "open.left"})).await;
+        assert_eq!(left["type"], "unsubscribed");
+        nats.kill();
+        assert_eq!(pushes(&mut late, &["bus"], Duration::from_secs(15)).await, false);
+        let topics = ["open.heard", "open.left", "open.new"];
+        for topic in topics {
+            let reply = late.ask(json!({"type": "subscribe", "topic": topic})).await;
+            assert_eq!((&reply["type"], &reply["topic"]), (&json!("error"), &json!(topic)));
+            assert_eq!(reply["code"], "bus_unavailable", "{reply}");
+            assert_eq!(reply["retryable"], true, "{reply}");
+        }
+        nats.run().await;
+        assert_eq!(pushes(&mut late, &["bus"], SOON).await, true);
+        for topic in topics {
+            late.subscribe(topic).await;
+            nodes[0].publish(topic, "1").await;
+            assert_eq!(late.message().await["topic"], topic);
+        }
+        assert_eq!(reader.message().await["topic"], "open.heard", "it was never let go");
+    });
+}
+
 /// Publishes go on through a black hole of 20 s between node and NATS. What was answered 2xx had
 /// reached NATS: a spy behind the trouble has seen it.
 #[test]
