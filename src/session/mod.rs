@@ -194,6 +194,8 @@ pub struct Session {
     replays: Option<Box<Replays>>,
     /// Pages that are being read.
     reads: u8,
+    /// How the node's link stands, as far as the client knows: whole, unless it was told otherwise.
+    bus_connected: bool,
 }
 
 enum Phase {
@@ -265,6 +267,7 @@ impl Session {
             publishing: None,
             replays: None,
             reads: 0,
+            bus_connected: true,
         }
     }
 
@@ -292,7 +295,7 @@ impl Session {
             // Who is not `connected` yet hears it then.
             Input::Bus(connected) => {
                 if matches!(self.phase, Phase::Open { .. }) {
-                    scene.out.push(Output::Push(Push::Bus { connected }));
+                    self.tell_bus(scene, connected);
                 }
             }
             Input::GoingAway(reconnect_in_ms) => {
@@ -412,11 +415,16 @@ impl Session {
             limits: scene.config.limits,
         };
         scene.reply(connected);
-        if !scene.context.bus_connected {
-            scene.out.push(Output::Push(Push::Bus { connected: false }));
-        }
+        self.tell_bus(scene, scene.context.bus_connected);
         if !topics.is_empty() {
             self.subscribe(scene, None, topics);
+        }
+    }
+
+    /// Each change is told once, whether `connected` or the change itself came first.
+    fn tell_bus(&mut self, scene: &mut Scene<'_>, connected: bool) {
+        if std::mem::replace(&mut self.bus_connected, connected) != connected {
+            scene.out.push(Output::Push(Push::Bus { connected }));
         }
     }
 

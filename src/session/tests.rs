@@ -520,6 +520,21 @@ fn the_link_and_a_drain_are_told_to_who_is_connected() {
     assert!(client.hears(Input::GoingAway(9)).is_empty());
 }
 
+/// A Connection that opens just after the link was lost, while its Shard is still telling everybody,
+/// hears of it once; and a loss that was over before its turn came is nothing to it.
+#[test]
+fn each_change_of_the_link_is_told_once() {
+    let mut client = Client::new(config(None));
+    client.bus_connected = false;
+    client.opens(token(), &[]);
+    let began = client.verdict(Ok(claims(Some("ana"), &["a.>"], None)));
+    assert_eq!(began, ["connected", "bus false"]);
+    assert!(client.hears(Input::Bus(false)).is_empty());
+    assert_eq!(client.hears(Input::Bus(true)), ["bus true"]);
+    assert!(client.hears(Input::Bus(true)).is_empty());
+    assert_eq!(client.hears(Input::Bus(false)), ["bus false"]);
+}
+
 // Tokens and time.
 
 /// A Token with fewer Grants ends what it does not cover: by a Push what is live, in the place of
