@@ -14,11 +14,12 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::attach::{self, Attach};
 use super::opening::{CATCH_UP, Feed, OPEN_AGAIN, PATIENCE, Spread, Work, finished};
@@ -37,12 +38,22 @@ use crate::topic::Pattern;
 
 /// The first that has to read history waits this long for others who have to.
 const GATHER: Duration = Duration::from_millis(10);
+/// A Cursor that history has not reached for so long is of another one. A new leader lags for less.
+const FOREIGN_AFTER: Duration = Duration::from_millis(900);
 /// Further below the ring nobody reads a whole Namespace.
 const READ_ITEMS_MAX: u64 = 100_000;
 /// Reads of one attach, each of which the ring has outrun.
 const ROUNDS_MAX: u8 = 8;
 /// One snapshot answers everybody who asks for the same within this time.
 const SNAPSHOT_SHARED: Duration = Duration::from_secs(1);
+
+/// What comes next by the live road, while there is one.
+async fn next(live: &mut Option<impl Live>) -> Option<Arrival> {
+    match live {
+        Some(live) => live.next().await,
+        None => pending().await,
+    }
+}
 
 /// An open Feed.
 pub(super) struct Open<B: Bus> {
@@ -69,6 +80,7 @@ pub(super) struct Open<B: Bus> {
     gathered_at: Option<Instant>,
     jobs: VecDeque<Job>,
     reading: Work<Answer>,
+    following: Work<Option<B::Live>>,
     snapshot: Option<Snapshot>,
     position_at: Instant,
     catch_up_at: Option<Instant>,
@@ -79,8 +91,8 @@ struct Held {
     attach: Attach,
     head: u64,
     until: Instant,
-    /// How often history was asked and stood below the Cursor.
-    behind: u8,
+    /// When history was first seen to stand below its Cursor.
+    foreign_since: Option<Instant>,
 }
 
 enum Job {
@@ -141,6 +153,7 @@ impl<B: Bus> Open<B> {
             gathered_at: None,
             jobs: VecDeque::new(),
             reading: None,
+            following: None,
             snapshot: None,
             position_at: now + config.position,
             catch_up_at: None,
@@ -150,7 +163,8 @@ impl<B: Bus> Open<B> {
     }
 
     /// Runs until the directory lets go of it.
-    pub(super) async fn run(mut self, mut live: B::Live) {
+    pub(super) async fn run(mut self, live: B::Live) {
+        let mut live = Some(live);
         loop {
             let wake = self.wakes_at();
             tokio::select! {
@@ -163,14 +177,15 @@ impl<B: Bus> Open<B> {
                     Some(ask) => self.take(ask),
                     None => return self.end().await,
                 },
-                arrival = live.next() => match arrival {
+                followed = finished(&mut self.following) => live = self.followed(followed),
+                arrival = next(&mut live) => match arrival {
                     Some(Arrival::Stored(stored)) => self.arrived(stored),
                     Some(Arrival::Lost) => self.suspect(),
                     Some(Arrival::Publication(_)) => {}
-                    None => match self.listen_again().await {
-                        Some(again) => live = again,
-                        None => return self.end().await,
-                    },
+                    None => {
+                        live = None;
+                        self.follow(Duration::ZERO);
+                    }
                 },
             }
             self.release();
@@ -178,34 +193,22 @@ impl<B: Bus> Open<B> {
         }
     }
 
-    /// The Bus has ended the live road. Whatever came meanwhile is found by the checks.
-    async fn listen_again(&mut self) -> Option<B::Live> {
-        loop {
-            let (bus, namespace) = (self.bus.clone(), Arc::clone(&self.namespace));
-            let mut following: Work<_> =
-                Some(Box::pin(async move { bus.follow(&namespace).await.ok() }));
-            let mut again = None;
-            loop {
-                let wake = again.unwrap_or_else(|| self.wakes_at());
-                tokio::select! {
-                    biased;
-                    followed = finished(&mut following) => match followed {
-                        Some(live) => {
-                            self.suspect();
-                            return Some(live);
-                        }
-                        None => again = Some(Instant::now() + OPEN_AGAIN),
-                    },
-                    () = sleep_until(wake) => {
-                        self.tick(Instant::now());
-                        if again.is_some() {
-                            break;
-                        }
-                    }
-                    ask = self.asks.recv() => self.take(ask?),
-                }
-            }
+    /// Listens again, unless the last try failed a moment ago.
+    fn follow(&mut self, after: Duration) {
+        let (bus, namespace) = (self.bus.clone(), Arc::clone(&self.namespace));
+        self.following = Some(Box::pin(async move {
+            sleep(after).await;
+            bus.follow(&namespace).await.ok()
+        }));
+    }
+
+    /// The Bus has ended the live road, or there is one again. What came meanwhile is found by checks.
+    fn followed(&mut self, live: Option<B::Live>) -> Option<B::Live> {
+        match live {
+            Some(_) => self.suspect(),
+            None => self.follow(OPEN_AGAIN),
         }
+        live
     }
 
     /// Whoever still waits is answered.
@@ -354,7 +357,7 @@ impl<B: Bus> Open<B> {
     /// Waits until the head has come this far.
     fn hold(&mut self, attach: Attach, head: u64) {
         let until = Instant::now() + PATIENCE;
-        self.held.push(Held { attach, head, until, behind: 0 });
+        self.held.push(Held { attach, head, until, foreign_since: None });
         self.check_twice();
     }
 
@@ -370,12 +373,17 @@ impl<B: Bus> Open<B> {
         }
     }
 
-    /// History stands at `last`: a Cursor above it is of another one, if that is so twice.
+    /// History stands at `last`. A Cursor above it is of another one, if that is so for a while.
     pub(super) fn release_foreign(&mut self, last: u64) {
-        for held in &mut self.held {
-            held.behind += u8::from(held.attach.after > last);
+        let now = Instant::now();
+        for held in self.held.iter_mut().filter(|held| held.attach.after > last) {
+            held.foreign_since.get_or_insert(now);
         }
-        let foreign: Vec<Held> = self.held.extract_if(.., |held| held.behind >= 2).collect();
+        let foreign = |held: &mut Held| {
+            held.attach.after > last
+                && held.foreign_since.is_some_and(|since| now - since >= FOREIGN_AFTER)
+        };
+        let foreign: Vec<Held> = self.held.extract_if(.., foreign).collect();
         for mut held in foreign {
             held.attach.skip_to(self.ring.head(), GapReason::EpochChanged);
             self.locate(held.attach);

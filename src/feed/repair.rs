@@ -32,8 +32,8 @@ const SILENCE_LEAST: Duration = Duration::from_secs(24);
 const SILENCE_MOST: Duration = Duration::from_secs(36);
 /// What history has is given this long to come by the live road.
 const LIVE_ROAD: Duration = Duration::from_millis(150);
-/// A history that stands below our head so often in a row, once a second, has lost its end.
-const BELOW_MAX: u8 = 8;
+/// A history that has stood below our head for so long has lost its end; a new leader lags for less.
+const BELOW_MAX: Duration = Duration::from_secs(7);
 const CHECK_AGAIN: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(900));
 const READ_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
 /// A hole that could not be mended for so long is told.
@@ -52,8 +52,8 @@ pub(super) struct Repair {
     /// When silence is looked at, and whether something came since.
     silence_at: Instant,
     arrived: bool,
-    /// How often in a row history stood below our head.
-    below: u8,
+    /// Since when history stands below our head.
+    below_since: Option<Instant>,
     /// Everything up to here is known to have been stored.
     target: u64,
     /// When the next read may begin.
@@ -73,7 +73,7 @@ impl Repair {
             earliest_check: now,
             silence_at: now + SILENCE,
             arrived: false,
-            below: 0,
+            below_since: None,
             target: 0,
             read_at: None,
             failing_since: None,
@@ -188,13 +188,13 @@ impl<B: Bus> Open<B> {
         }
         self.release_foreign(head.last);
         if head.last < asked_at {
-            self.repair.below += 1;
-            if self.repair.below >= BELOW_MAX {
+            let since = *self.repair.below_since.get_or_insert(now);
+            if now - since >= BELOW_MAX {
                 return self.lose_epoch(&head);
             }
             return self.repair.check_at(now + SECOND_CHECK);
         }
-        self.repair.below = 0;
+        self.repair.below_since = None;
         let known = (head.last == self.ring.head()).then(|| self.ring.head_time()).flatten();
         if known.is_some_and(|time| time != head.last_time) {
             return self.lose_epoch(&head);
@@ -213,7 +213,7 @@ impl<B: Bus> Open<B> {
         self.ring.begin_again(head.epoch, head.first - 1, None);
         self.move_shards();
         self.tell(GapReason::EpochChanged);
-        self.repair.below = 0;
+        self.repair.below_since = None;
         self.repair.reading = None;
         self.repair.target = head.last;
         self.repair.read_at = (head.last > self.ring.head()).then(Instant::now);

@@ -48,6 +48,8 @@ mod payloads;
 #[cfg(test)]
 mod permissions;
 #[cfg(test)]
+mod replays;
+#[cfg(test)]
 mod rolling;
 #[cfg(test)]
 mod secured;
