@@ -9,6 +9,9 @@
 //! an *Outbox* (what waits to be written), and lives on one *Shard* (a thread) for life. It asks by
 //! *Commands* and hears *Replies* and *Pushes*. A *Subscription* is its interest in one Pattern, fed by
 //! a *Feed*, the node's single upstream subscription for it. Feeds and publishers meet at the *Bus*.
+//! A *kept* Namespace has a history: each of its Publications has an *Offset*, rising within the
+//! history's *Epoch*; a *Cursor* names both, and a client that sends one back gets a *Replay* of what
+//! it missed, or is told that it cannot.
 //! What a client may do is said by the *Grants* in the *Claims* of its *Token*. A Connection ends by one
 //! *Close*. A *Pass* is its right to be connected, given at the door (*Admission*). A *Node* is all of
 //! this, assembled.
@@ -50,6 +53,16 @@
 //!           (frame)  (Grant)   (attach)    │
 //!  socket ◀─ shard ◀─ session ◀────────────┘  through the Shard's inbox: what stands behind
 //!         (subscribed)  (join)                the answer is for it, what stands before is not
+//! ```
+//!
+//! A return, with a Cursor, to a kept Namespace: the same walk, but the answer comes in parts.
+//!
+//! ```text
+//!  session ─▶ shard ─▶ feed ─▶ ring, else history
+//!  (one part at a time)  │
+//!  session ◀─ shard ◀────┘  subscribed or replay, and its Publications; the Session asks for the
+//!     │                     next part when the Outbox is under half; with the last part it joins
+//!     └─▶ what comes is live
 //! ```
 //!
 //! A death: client gone, no pong, Token expired, Outbox full, bad frames, node going. Each is one
