@@ -1,20 +1,16 @@
-//! Who is measured, and how each is found, started, awaited and ended. A server listens on
-//! 127.0.0.1 alone, with ports and a folder of its own, and ends with its handle; if the driver
-//! itself is killed, a guard ends it. Knows nothing of scenarios.
+//! Who is measured, and how each is found, started and awaited. A server listens on 127.0.0.1
+//! alone, with ports of its own. Knows nothing of scenarios.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use tempfile::TempDir;
+use crate::process::{self, Process};
+use crate::{Fallible, clock, measure};
 
-use crate::clock::{self, Deadline};
-use crate::{Fallible, measure};
-
-const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections that one process here may have: `nofile` is 20,000.
 const CONNECTIONS_MAX: usize = 19_500;
 /// What a client process and its driver open besides.
@@ -102,18 +98,14 @@ pub(crate) struct Server {
     pub(crate) publish: SocketAddr,
     /// From start to the first "ready".
     pub(crate) ready_after: Duration,
-    child: Child,
-    /// Ends the server when this process is gone.
-    guard: Option<Child>,
-    folder: TempDir,
+    process: Process,
 }
 
 impl Server {
     /// Starts the contender and returns when it is ready.
     pub(crate) fn start(contender: &Contender) -> Fallible<Self> {
-        let folder = tempfile::Builder::new().prefix("tidegate-load-").tempdir()?;
-        let [listen, other] = free_addresses()?;
-        let log = File::create(folder.path().join("log"))?;
+        let folder = process::folder()?;
+        let [listen, other] = process::free_addresses()?;
         let mut command = Command::new(&contender.program);
         let mut publish = listen;
         match contender.kind {
@@ -133,76 +125,29 @@ impl Server {
                 command.arg("run").arg(file).env("PORT", listen.port().to_string());
             }
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let started = clock::elapsed();
-        let child = command.current_dir(folder.path()).spawn()?;
-        let mut server = Self {
-            kind: contender.kind,
-            listen,
-            publish,
-            ready_after: Duration::ZERO,
-            child,
-            guard: None,
-            folder,
-        };
-        server.guard = Some(server.start_guard()?);
-        server.await_ready(other)?;
-        server.ready_after = clock::elapsed() - started;
-        Ok(server)
-    }
-
-    /// A shell that waits for the end of this process and then kills the server.
-    fn start_guard(&self) -> Fallible<Child> {
-        let script = format!("read line; kill -9 {} 2>/dev/null", self.pid());
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(script).stdin(Stdio::piped()).stderr(Stdio::null());
-        Ok(command.spawn()?)
-    }
-
-    fn await_ready(&mut self, management: SocketAddr) -> Fallible<()> {
-        let deadline = Deadline::after(READY_TIMEOUT);
-        loop {
-            let ready = match self.kind {
-                Kind::Tidegate => is_healthy(management),
-                Kind::Floor | Kind::Bun => TcpStream::connect(self.publish).is_ok(),
-            };
-            if ready {
-                return Ok(());
-            }
-            let name = self.kind.name();
-            if let Some(status) = self.child.try_wait()? {
-                return Err(format!("{name} ended with {status}: {}", self.log_tail()).into());
-            }
-            if deadline.passed() {
-                return Err(format!("{name} is not ready: {}", self.log_tail()).into());
-            }
-            clock::sleep(Duration::from_millis(2));
-        }
+        let kind = contender.kind;
+        let mut process = Process::start(kind.name(), command, folder)?;
+        process.await_ready(|| match kind {
+            Kind::Tidegate => is_healthy(other),
+            Kind::Floor | Kind::Bun => TcpStream::connect(publish).is_ok(),
+        })?;
+        let ready_after = clock::elapsed() - started;
+        Ok(Self { kind, listen, publish, ready_after, process })
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// Where this server's files are: gone with it.
     pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+        self.process.folder()
     }
 
     /// The end of what the server has printed.
     pub(crate) fn log_tail(&self) -> String {
-        let text = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(8)..].join(" | ")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        for child in self.guard.iter_mut().chain([&mut self.child]) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process.log_tail()
     }
 }
 
@@ -226,13 +171,6 @@ fn tidegate_config(listen: SocketAddr, management: SocketAddr) -> String {
          unauthenticated: 100000\n\
          log:\n  format: json\n  level: warn\n"
     )
-}
-
-/// Two ports of 127.0.0.1 that nobody had a moment ago.
-fn free_addresses() -> Fallible<[SocketAddr; 2]> {
-    let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok([first.local_addr()?, second.local_addr()?])
 }
 
 fn is_healthy(management: SocketAddr) -> bool {

@@ -32,6 +32,7 @@ mod fleet;
 mod floor;
 mod frame;
 mod measure;
+mod process;
 mod publisher;
 mod scenario;
 mod table;
