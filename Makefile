@@ -33,6 +33,6 @@ fmt:
 dev:
 	$(CARGO) run --locked --release -- dev
 
-bench:
+bench: tools
 	$(CARGO) build --locked --profile dist --bin tidegate
 	$(CARGO) bench --locked --profile dist --bench load -- $(BENCH)

@@ -1,8 +1,8 @@
 //! The load client: one process, one thread, one epoll loop, as lean as a client can be that still
 //! checks every frame. The driver (`fleet.rs`) starts it, gives it a `Plan` as its first line and
 //! steers it by lines: `mark`, `report`, `wait <deliveries> <ms>`; each is answered by one
-//! `Report`. It ends when its input does. It knows no contender, only whether `subscribed` is to be
-//! awaited.
+//! `Report`. It ends when its input does. It knows no contender, only what the plan says of the
+//! frames that are no deliveries.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, ErrorKind, Read, Write};
@@ -34,8 +34,11 @@ pub(crate) struct Plan {
     /// Taken in turn: each has source ports of its own, 28,000 here.
     pub(crate) targets: Vec<SocketAddr>,
     pub(crate) groups: Vec<Group>,
-    /// Whether a connection is open only when each of its Topics was answered by `subscribed`.
-    pub(crate) acknowledged: bool,
+    /// What a text says that acknowledges one Topic; a connection is open when each of its Topics
+    /// was. None: it is open with the handshake.
+    pub(crate) acknowledgement: Option<String>,
+    /// Whether a frame holds several texts, a line each, and `{}` is a ping that wants the same.
+    pub(crate) lines: bool,
     /// Every so-manieth connection stops reading once it is open; 0: none.
     pub(crate) stalled_every: usize,
     /// Healthy receivers of each message, to time the last of them; 0: not timed.
@@ -47,6 +50,8 @@ pub(crate) struct Plan {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Group {
     pub(crate) url: String,
+    /// The frame that asks for the Topics, where the URL does not.
+    pub(crate) hello: Option<String>,
     pub(crate) topics: usize,
     pub(crate) connections: usize,
 }
@@ -410,6 +415,7 @@ impl Client {
         let now = clock::unix_micros();
         while let Some((frame, length)) = frame::read(&bytes[used..]) {
             match frame.opcode {
+                frame::TEXT if self.plan.lines => self.lines(index, frame.payload, now),
                 frame::TEXT => self.text(index, frame.payload, now),
                 frame::PING => self.pong(index, frame.payload),
                 frame::CLOSE => {
@@ -436,8 +442,12 @@ impl Client {
             self.end(index, || format!("upgrade answered by {status}"));
             return false;
         }
-        let topics = self.connections[index].next.len();
-        if self.plan.acknowledged && topics > 0 {
+        let connection = &self.connections[index];
+        let topics = connection.next.len();
+        if let Some(hello) = self.plan.groups[connection.group as usize].hello.clone() {
+            self.say(index, frame::TEXT, hello.as_bytes());
+        }
+        if self.plan.acknowledgement.is_some() && topics > 0 {
             self.connections[index].stage = Stage::Subscribing(topics);
         } else {
             self.opened(index);
@@ -461,10 +471,24 @@ impl Client {
         }
     }
 
+    fn lines(&mut self, index: usize, payload: &[u8], now: u64) {
+        for line in payload.split(|byte| *byte == b'\n') {
+            match line {
+                b"" => {}
+                b"{}" => {
+                    self.seen.pings += 1;
+                    self.say(index, frame::TEXT, line);
+                }
+                line => self.text(index, line, now),
+            }
+        }
+    }
+
     fn text(&mut self, index: usize, payload: &[u8], now: u64) {
         let Some((n, topic, sent)) = self.numbers(payload) else {
             self.seen.others += 1;
-            if find(payload, br#""type":"subscribed""#).is_some() {
+            let acknowledgement = self.plan.acknowledgement.as_deref();
+            if acknowledgement.is_some_and(|text| find(payload, text.as_bytes()).is_some()) {
                 if let Stage::Subscribing(left) = &mut self.connections[index].stage {
                     *left -= 1;
                     if *left == 0 {
@@ -472,6 +496,7 @@ impl Client {
                     }
                 }
             } else if find(payload, br#""type":"error""#).is_some()
+                || find(payload, br#""error":"#).is_some()
                 || find(payload, br#""type":"gap""#).is_some()
             {
                 self.trouble(|| String::from_utf8_lossy(payload).into_owned());
@@ -527,12 +552,16 @@ impl Client {
 
     fn pong(&mut self, index: usize, payload: &[u8]) {
         self.seen.pings += 1;
+        self.say(index, frame::PONG, payload);
+    }
+
+    fn say(&mut self, index: usize, opcode: u8, payload: &[u8]) {
         let mut bytes = Vec::with_capacity(6 + payload.len());
-        frame::write_masked_control(frame::PONG, payload, &mut bytes);
+        frame::write_masked(opcode, payload, &mut bytes);
         let stream = self.connections[index].stream.as_mut();
         let sent = stream.map(|stream| stream.write(&bytes));
         if !matches!(sent, Some(Ok(count)) if count == bytes.len()) {
-            self.trouble(|| "a pong was not taken".to_owned());
+            self.trouble(|| format!("a frame of kind {opcode} was not taken"));
         }
     }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::process::{self, Process};
 use crate::{Fallible, clock, measure};
 
@@ -21,19 +23,24 @@ pub(crate) enum Kind {
     Floor,
     Tidegate,
     Bun,
+    Centrifugo,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Floor, Self::Tidegate, Self::Bun];
+    pub(crate) const ALL: [Self; 4] = [Self::Floor, Self::Tidegate, Self::Bun, Self::Centrifugo];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
             Self::Tidegate => "Tidegate",
             Self::Bun => "Bun",
+            Self::Centrifugo => "Centrifugo",
         }
     }
 }
+
+/// What Centrifugo wants in `X-API-Key` of who publishes.
+pub(crate) const CENTRIFUGO_KEY: &str = "bench";
 
 /// A program that can be started.
 pub(crate) struct Contender {
@@ -53,6 +60,10 @@ pub(crate) fn find(kind: Kind, tidegate: Option<&Path>) -> Result<Contender, Str
         Kind::Bun => {
             (std::env::var_os("BUN").map_or_else(|| "bun".into(), PathBuf::from), &["--version"])
         }
+        Kind::Centrifugo => {
+            let program = std::env::var_os("CENTRIFUGO");
+            (program.map_or_else(|| "centrifugo".into(), PathBuf::from), &["version"])
+        }
     };
     // It is started in a folder of its own.
     let program = if program.components().count() > 1 {
@@ -61,12 +72,31 @@ pub(crate) fn find(kind: Kind, tidegate: Option<&Path>) -> Result<Contender, Str
         program
     };
     match measure::first_line(&program, arguments) {
-        Some(version) => {
-            let version = version.trim_start_matches("tidegate ").to_owned();
+        Some(line) => {
+            let version = match kind {
+                Kind::Centrifugo => centrifugo_version(&program, &line),
+                Kind::Floor | Kind::Tidegate | Kind::Bun => {
+                    line.trim_start_matches("tidegate ").to_owned()
+                }
+            };
             Ok(Contender { kind, version, program })
         }
         None => Err(format!("{}: {} does not run", kind.name(), program.display())),
     }
+}
+
+/// A release says its version; one built by `go install` calls itself 0.0.0, but the version of the
+/// module stands in the file.
+fn centrifugo_version(program: &Path, line: &str) -> String {
+    const MODULE: &[u8] = b"github.com/centrifugal/centrifugo/v6\tv";
+    let said = line.trim_start_matches("Centrifugo v").split(' ').next().unwrap_or(line);
+    let built = || {
+        let bytes = fs::read(program).ok()?;
+        let at = bytes.windows(MODULE.len()).position(|window| window == MODULE)? + MODULE.len();
+        let version = bytes[at..].split(|byte| byte.is_ascii_whitespace()).next()?;
+        Some(String::from_utf8_lossy(version).into_owned())
+    };
+    if said == "0.0.0" { built().unwrap_or_else(|| said.to_owned()) } else { said.to_owned() }
 }
 
 /// nginx with nchan is a contender by name; nobody has written its start yet.
@@ -102,8 +132,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the contender and returns when it is ready.
-    pub(crate) fn start(contender: &Contender) -> Fallible<Self> {
+    /// Starts the contender and returns when it is ready; as one node of several if there is a
+    /// `broker` between them.
+    pub(crate) fn start(contender: &Contender, broker: Option<&str>) -> Fallible<Self> {
         let folder = process::folder()?;
         let [listen, other] = process::free_addresses()?;
         let mut command = Command::new(&contender.program);
@@ -115,7 +146,7 @@ impl Server {
             }
             Kind::Tidegate => {
                 let file = folder.path().join("tidegate.yaml");
-                fs::write(&file, tidegate_config(listen, other))?;
+                fs::write(&file, tidegate_config(listen, other, broker))?;
                 command.arg("serve").arg("--config").arg(file);
                 command.env("TIDEGATE_LOG__LEVEL", "warn");
             }
@@ -124,13 +155,18 @@ impl Server {
                 fs::write(&file, include_str!("bun.js"))?;
                 command.arg("run").arg(file).env("PORT", listen.port().to_string());
             }
+            Kind::Centrifugo => {
+                let file = folder.path().join("centrifugo.json");
+                fs::write(&file, centrifugo_config(listen, broker))?;
+                command.arg("--config").arg(file);
+            }
         }
         let started = clock::elapsed();
         let kind = contender.kind;
         let mut process = Process::start(kind.name(), command, folder)?;
         process.await_ready(|| match kind {
             Kind::Tidegate => is_healthy(other),
-            Kind::Floor | Kind::Bun => TcpStream::connect(publish).is_ok(),
+            Kind::Floor | Kind::Bun | Kind::Centrifugo => TcpStream::connect(publish).is_ok(),
         })?;
         let ready_after = clock::elapsed() - started;
         Ok(Self { kind, listen, publish, ready_after, process })
@@ -161,16 +197,39 @@ pub(crate) fn connections_at_most(wanted: usize) -> usize {
     wanted.min(possible).min(CONNECTIONS_MAX)
 }
 
-fn tidegate_config(listen: SocketAddr, management: SocketAddr) -> String {
+/// Alone it has one Shard; beside other nodes as many as it would have anywhere.
+fn tidegate_config(listen: SocketAddr, management: SocketAddr, broker: Option<&str>) -> String {
     let connections = connections_at_most(CONNECTIONS_MAX);
+    let place = match broker {
+        Some(url) => format!("node: bench-{}\nnats:\n  url: {url}\n", listen.port()),
+        None => "node: bench\nshards: 1\n".to_owned(),
+    };
     format!(
-        "listen: {listen}\nmanagement: {management}\nshards: 1\nnode: bench\n\
+        "listen: {listen}\nmanagement: {management}\n{place}\
          auth:\n  anonymous:\n    subscribe: [\"bench.>\"]\n    publish: [\"bench.>\"]\n\
          limits:\n  max_connections: {connections}\n  key_publishes_per_second: 1000000\n  commands_per_second: 100000\n  \
          commands_burst: 100000\n  handshakes_per_second: 100000\n  handshakes_burst: 100000\n  \
          unauthenticated: 100000\n\
          log:\n  format: json\n  level: warn\n"
     )
+}
+
+/// Everybody may connect and subscribe, as with the others; all else is as it comes.
+fn centrifugo_config(listen: SocketAddr, broker: Option<&str>) -> String {
+    let mut config = json!({
+        "http_server": {"address": listen.ip(), "port": listen.port()},
+        "http_api": {"key": CENTRIFUGO_KEY},
+        "client": {"allow_anonymous_connect_without_token": true},
+        "channel": {"without_namespace": {
+            "allow_subscribe_for_client": true,
+            "allow_subscribe_for_anonymous": true,
+        }},
+        "log": {"level": "warn"},
+    });
+    if let Some(url) = broker {
+        config["broker"] = json!({"enabled": true, "type": "nats", "nats": {"url": url}});
+    }
+    config.to_string()
 }
 
 fn is_healthy(management: SocketAddr) -> bool {

@@ -49,8 +49,9 @@ pub(crate) fn write(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// A client's control frame. The mask is zero: legal, and the payload stays as it is.
-pub(crate) fn write_masked_control(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
+/// A client's frame of at most 125 bytes, as all of its are. The mask is zero: legal, and the payload
+/// stays as it is.
+pub(crate) fn write_masked(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     let payload = payload.get(..125).unwrap_or(payload);
     let length = u8::try_from(payload.len()).unwrap_or(125);
     out.extend_from_slice(&[0x80 | opcode, 0x80 | length, 0, 0, 0, 0]);

@@ -8,6 +8,8 @@
 //!     | lines ^ reports                        | frames
 //!     v       |                                v
 //!  load client (client.rs), a process  <-------+
+//!
+//!  with two nodes:            driver -- publishes --> node A --> nats-server --> node B -- frames -->
 //! ```
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
@@ -22,6 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::contender::{Contender, Kind};
+use crate::nats::Nats;
 use crate::scenario::{Scale, Scenario};
 use crate::table::Table;
 
@@ -32,6 +35,7 @@ mod fleet;
 mod floor;
 mod frame;
 mod measure;
+mod nats;
 mod process;
 mod publisher;
 mod scenario;
@@ -57,7 +61,7 @@ struct Options {
     /// Only these scenarios (repeatable).
     #[arg(long, value_enum)]
     only: Vec<Scenario>,
-    /// Only these contenders: floor, tidegate, bun (repeatable).
+    /// Only these contenders: floor, tidegate, bun, centrifugo (repeatable).
     #[arg(long)]
     contender: Vec<String>,
     /// The Tidegate binary; else the one Cargo built beside this bench.
@@ -102,23 +106,28 @@ fn drive(options: &Options) -> Fallible<bool> {
         // Not after an hour.
         split_at_markers(file)?;
     }
-    let (contenders, mut table) = assemble(options)?;
+    let mut scenarios =
+        if options.only.is_empty() { Scenario::ALL.to_vec() } else { options.only.clone() };
+    let (contenders, mut table) = assemble(options, &scenarios)?;
+    let broker = start_broker(&mut scenarios, &mut table)?;
     let scale = if options.quick { Scale::Quick } else { Scale::Full };
     let rounds = if options.quick { 1 } else { options.rounds };
-    let scenarios =
-        if options.only.is_empty() { Scenario::ALL.to_vec() } else { options.only.clone() };
+    let load = measure::load();
     let mut failed = false;
     for round in 1..=rounds {
         for scenario in &scenarios {
             if *scenario == Scenario::Writes && (round > 1 || !scenario::can_trace()) {
                 continue;
             }
-            for contender in &contenders {
-                let ran = play(*scenario, contender, scale, round, rounds, &mut table);
+            for contender in contenders.iter().filter(|one| scenario.suits(one.kind)) {
+                let progress = format!("{round}/{rounds}");
+                let broker = broker.as_ref();
+                let ran = play(*scenario, contender, scale, broker, &progress, &mut table);
                 failed |= !ran && contender.kind == Kind::Tidegate;
             }
         }
     }
+    table.head.push(format!("* Load of the machine: {load} before, {} after", measure::load()));
     let text = table.render();
     println!("\n{text}");
     if let Some(file) = &options.markdown {
@@ -138,15 +147,15 @@ fn play(
     scenario: Scenario,
     contender: &Contender,
     scale: Scale,
-    round: u32,
-    rounds: u32,
+    broker: Option<&Nats>,
+    round: &str,
     table: &mut Table,
 ) -> bool {
     let (kind, name) = (contender.kind, scenario.name());
-    print!("round {round}/{rounds} {name:<10} {:<9}", kind.name());
+    print!("round {round} {name:<10} {:<10}", kind.name());
     let _ = std::io::stdout().flush();
     let started = clock::elapsed();
-    let outcome = scenario.run(contender, scale);
+    let outcome = scenario.run(contender, scale, broker);
     let took = (clock::elapsed() - started).as_secs();
     let place = format!("{}, {name}, round {round}", kind.name());
     match outcome {
@@ -166,13 +175,35 @@ fn play(
     }
 }
 
+/// Starts the broker if a scenario wants one; without it that scenario is not played.
+fn start_broker(scenarios: &mut Vec<Scenario>, table: &mut Table) -> Fallible<Option<Nats>> {
+    if !scenarios.contains(&Scenario::Nodes) {
+        return Ok(None);
+    }
+    match Nats::start() {
+        Ok(broker) => {
+            let line = format!("* Broker of two nodes: one nats-server {} for all", broker.version);
+            table.head.push(line);
+            Ok(Some(broker))
+        }
+        Err(error) => {
+            scenarios.retain(|scenario| *scenario != Scenario::Nodes);
+            if scenarios.is_empty() {
+                return Err(format!("nats-server: {error}").into());
+            }
+            table.absent.push(format!("nats-server: {error}, so two nodes were not measured"));
+            Ok(None)
+        }
+    }
+}
+
 fn is_wanted(options: &Options, kind: Kind) -> bool {
     options.contender.is_empty()
         || options.contender.iter().any(|name| name.eq_ignore_ascii_case(kind.name()))
 }
 
 /// Finds the contenders, and begins the table with what is known before the first round.
-fn assemble(options: &Options) -> Fallible<(Vec<Contender>, Table)> {
+fn assemble(options: &Options, scenarios: &[Scenario]) -> Fallible<(Vec<Contender>, Table)> {
     if let Some(unknown) = options
         .contender
         .iter()
@@ -188,9 +219,22 @@ fn assemble(options: &Options) -> Fallible<(Vec<Contender>, Table)> {
             table.absent.push(format!("{}: not asked for", kind.name()));
             continue;
         }
+        let (played, missed): (Vec<Scenario>, Vec<Scenario>) =
+            scenarios.iter().partition(|scenario| scenario.suits(kind));
+        if played.is_empty() {
+            table.absent.push(format!("{}: plays nothing of what was asked for", kind.name()));
+            continue;
+        }
         match contender::find(kind, tidegate.as_deref()) {
             Ok(contender) => contenders.push(contender),
-            Err(why) => table.absent.push(why),
+            Err(why) => {
+                table.absent.push(why);
+                continue;
+            }
+        }
+        if !missed.is_empty() {
+            let names: Vec<&str> = missed.into_iter().map(Scenario::name).collect();
+            table.absent.push(format!("{}, in: {}", kind.name(), names.join(", ")));
         }
     }
     table.absent.push(contender::absent_nchan());

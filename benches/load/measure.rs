@@ -26,6 +26,11 @@ impl Cpu {
         Self { user: self.user - start.user, system: self.system - start.system }
     }
 
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { user: self.user + other.user, system: self.system + other.system }
+    }
+
     pub(crate) fn sum(self) -> f64 {
         self.user + self.system
     }
@@ -110,6 +115,12 @@ pub(crate) fn machine() -> String {
         read("/proc/sys/net/ipv4/tcp_congestion_control").trim(),
         files.and_then(|files| files.split_whitespace().next()).unwrap_or("?"),
     )
+}
+
+/// The load averages over 1, 5 and 15 minutes.
+pub(crate) fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// The first line a program prints, or nothing if it cannot be run.

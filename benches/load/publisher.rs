@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::contender::{Kind, Server};
+use crate::contender::{CENTRIFUGO_KEY, Kind, Server};
 use crate::{Fallible, clock};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,6 +54,15 @@ impl Publisher {
                 self.post(&format!("/v1/topics/{}/messages", message.topic), &message.data)
             }
             Kind::Bun => self.post(&format!("/publish?topic={}", message.topic), &message.data),
+            Kind::Centrifugo => {
+                let body = format!(r#"{{"channel":"{}","data":{}}}"#, message.topic, message.data);
+                self.post("/api/publish", &body)?;
+                if contains(&self.answer, br#""error":"#) {
+                    let answer = shorten(&self.answer);
+                    return Err(format!("a publish was answered by {answer}").into());
+                }
+                Ok(())
+            }
         }
     }
 
@@ -89,6 +98,7 @@ impl Publisher {
                 }
                 self.post("/batch", &body)
             }
+            Kind::Centrifugo => Err("no batch of Centrifugo's is written here".into()),
         }
     }
 
@@ -106,8 +116,12 @@ impl Publisher {
     }
 
     fn post(&mut self, url: &str, body: &str) -> Fallible<()> {
+        let key = match self.kind {
+            Kind::Centrifugo => format!("X-API-Key: {CENTRIFUGO_KEY}\r\n"),
+            Kind::Floor | Kind::Tidegate | Kind::Bun => String::new(),
+        };
         let request = format!(
-            "POST {url} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+            "POST {url} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{key}\
              Content-Length: {}\r\n\r\n{body}",
             self.host,
             body.len()

@@ -1,5 +1,5 @@
-//! The scenarios that one node in memory can play, each a function that starts a fresh server and a
-//! fresh load client and returns what it measured. It also says what went wrong: a fast server that
+//! The scenarios, each a function that starts a fresh server (or two, with a broker between them) and
+//! a fresh load client and returns what it measured. It also says what went wrong: a fast server that
 //! drops is not fast. Knows nothing of goals and tables.
 
 use std::fs::File;
@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use crate::client::{Group, Plan, Report};
 use crate::clock::{self, Deadline};
-use crate::contender::{self, Contender, Server};
+use crate::contender::{self, Contender, Kind, Server};
 use crate::fleet::Fleet;
 use crate::measure::{self, Cpu};
+use crate::nats::Nats;
 use crate::publisher::{Item, Publisher, payload};
 use crate::{Fallible, table::Metric};
 
@@ -30,6 +31,7 @@ pub(crate) enum Scenario {
     Sparse,
     Stalled,
     Heartbeats,
+    Nodes,
     Writes,
 }
 
@@ -60,7 +62,7 @@ pub(crate) struct Outcome {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Memory,
         Self::Broadcast,
         Self::Burst,
@@ -68,6 +70,7 @@ impl Scenario {
         Self::Sparse,
         Self::Stalled,
         Self::Heartbeats,
+        Self::Nodes,
         Self::Writes,
     ];
 
@@ -80,11 +83,28 @@ impl Scenario {
             Self::Sparse => "sparse",
             Self::Stalled => "stalled",
             Self::Heartbeats => "heartbeats",
+            Self::Nodes => "nodes",
             Self::Writes => "writes",
         }
     }
 
-    pub(crate) fn run(self, contender: &Contender, scale: Scale) -> Fallible<Outcome> {
+    /// Whether `kind` can play it: two nodes take what speaks to a broker, and so far Centrifugo
+    /// plays nothing else.
+    pub(crate) fn suits(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Floor | Kind::Bun => self != Self::Nodes,
+            Kind::Centrifugo => self == Self::Nodes,
+            Kind::Tidegate => true,
+        }
+    }
+
+    /// Plays it once; `broker` stands between nodes.
+    pub(crate) fn run(
+        self,
+        contender: &Contender,
+        scale: Scale,
+        broker: Option<&Nats>,
+    ) -> Fallible<Outcome> {
         match self {
             Self::Memory => memory(contender, scale),
             Self::Broadcast => broadcast(contender, scale),
@@ -93,6 +113,7 @@ impl Scenario {
             Self::Sparse => sparse(contender, scale),
             Self::Stalled => stalled(contender, scale),
             Self::Heartbeats => heartbeats(contender, scale),
+            Self::Nodes => nodes(contender, scale, broker.ok_or("there is no broker")?),
             Self::Writes => writes(contender),
         }
     }
@@ -142,10 +163,17 @@ impl Outcome {
     /// Void if the load client had too much to do at the pace it was set.
     fn check_share(&mut self, report: &Report) {
         let share = report.share();
-        self.share = Some(share);
+        self.share = Some(self.share.unwrap_or_default().max(share));
         if share > CLIENT_SHARE_MAX {
             self.samples.clear();
             self.faults.push(format!("void: the load client used {:.0} % of a core", share * 1e2));
+        }
+    }
+
+    /// Whether the pace was kept.
+    fn check_rate(&mut self, rate: f64, wanted: f64) {
+        if rate < 0.95 * wanted {
+            self.faults.push(format!("only {rate:.0} of {wanted} messages per second went out"));
         }
     }
 }
@@ -154,7 +182,10 @@ impl Outcome {
 struct Stage {
     publisher: Publisher,
     fleet: Fleet,
+    /// Where the clients are.
     server: Server,
+    /// Where is published, if that is another node.
+    door: Option<Server>,
     /// Published so far, and so the next number.
     n: u64,
     expected: u64,
@@ -168,9 +199,26 @@ impl Stage {
         connections: usize,
         stalled_every: usize,
     ) -> Fallible<Self> {
-        let group = Group { url: url(&[TOPIC.to_owned()]), topics: 1, connections };
+        let group = Group { url: url(&[TOPIC.to_owned()]), hello: None, topics: 1, connections };
         let healthy = connections - connections.checked_div(stalled_every).unwrap_or_default();
         Self::open(contender, vec![group], stalled_every, healthy)
+    }
+
+    /// Two nodes: one has all clients, at the other is published.
+    fn two_nodes(contender: &Contender, connections: usize, broker: &Nats) -> Fallible<Self> {
+        let url_of_broker = broker.url();
+        let door = Server::start(contender, Some(&url_of_broker))?;
+        let server = Server::start(contender, Some(&url_of_broker))?;
+        let (url, hello) = match contender.kind {
+            Kind::Centrifugo => {
+                let (connect, subscribe) = (r#"{"id":1,"connect":{}}"#, r#"{"id":2,"subscribe":"#);
+                let hello = format!("{connect}\n{subscribe}{{\"channel\":\"{TOPIC}\"}}}}");
+                ("/connection/websocket".to_owned(), Some(hello))
+            }
+            Kind::Floor | Kind::Tidegate | Kind::Bun => (url(&[TOPIC.to_owned()]), None),
+        };
+        let group = Group { url, hello, topics: 1, connections };
+        Self::fill(server, Some(door), vec![group], 0, connections)
     }
 
     fn open(
@@ -179,24 +227,45 @@ impl Stage {
         stalled_every: usize,
         receivers: usize,
     ) -> Fallible<Self> {
-        let server = Server::start(contender)?;
+        let server = Server::start(contender, None)?;
+        Self::fill(server, None, groups, stalled_every, receivers)
+    }
+
+    fn fill(
+        server: Server,
+        door: Option<Server>,
+        groups: Vec<Group>,
+        stalled_every: usize,
+        receivers: usize,
+    ) -> Fallible<Self> {
+        let acknowledgement = match server.kind {
+            Kind::Tidegate => Some(r#""type":"subscribed""#.to_owned()),
+            Kind::Centrifugo => Some(r#""subscribe":{"#.to_owned()),
+            Kind::Floor | Kind::Bun => None,
+        };
         let plan = Plan {
             targets: vec![server.listen],
             groups,
-            acknowledged: contender.kind == contender::Kind::Tidegate,
+            acknowledgement,
+            lines: server.kind == Kind::Centrifugo,
             stalled_every,
             receivers: u32::try_from(receivers)?,
             handshakes_per_second: 4_000.0,
         };
         let fleet = Fleet::open(&plan)
             .map_err(|error| format!("{error}; server: {}", server.log_tail()))?;
-        let publisher = Publisher::connect(&server)?;
+        let publisher = Publisher::connect(door.as_ref().unwrap_or(&server))?;
         let receivers = u64::try_from(receivers)?;
-        Ok(Self { publisher, fleet, server, n: 0, expected: 0, receivers })
+        Ok(Self { publisher, fleet, server, door, n: 0, expected: 0, receivers })
     }
 
+    /// Of all its nodes.
     fn cpu(&self) -> Fallible<Cpu> {
-        measure::cpu(self.server.pid())
+        let mut cpu = measure::cpu(self.server.pid())?;
+        if let Some(door) = &self.door {
+            cpu = cpu.and(measure::cpu(door.pid())?);
+        }
+        Ok(cpu)
     }
 
     fn rss_kib(&self) -> Fallible<f64> {
@@ -331,7 +400,8 @@ struct Dashboard {
 impl Dashboard {
     fn open(contender: &Contender) -> Fallible<Self> {
         let topics: Vec<String> = (0..20).map(|topic| format!("bench.tick.{topic}")).collect();
-        let group = Group { url: url(&topics), topics: topics.len(), connections: 1_000 };
+        let group =
+            Group { url: url(&topics), hello: None, topics: topics.len(), connections: 1_000 };
         Ok(Self { stage: Stage::open(contender, vec![group], 0, 0)?, topics })
     }
 
@@ -380,7 +450,12 @@ fn sparse(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
     let topics: Vec<String> = (0..count).map(|topic| format!("bench.sparse.{topic}")).collect();
     let groups = topics
         .iter()
-        .map(|topic| Group { url: url(std::slice::from_ref(topic)), topics: 1, connections: 10 })
+        .map(|topic| Group {
+            url: url(std::slice::from_ref(topic)),
+            hello: None,
+            topics: 1,
+            connections: 10,
+        })
         .collect();
     let mut stage = Stage::open(contender, groups, 0, 0)?;
     let publishers = (0..PUBLISHERS)
@@ -422,9 +497,7 @@ fn sparse(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
     outcome.check(&report, stage.expected);
     outcome.check_share(&report);
     let rate = published as f64 / took.as_secs_f64();
-    if rate < 0.95 * f64::from(PER_SECOND) {
-        outcome.faults.push(format!("only {rate:.0} of {PER_SECOND} messages per second went out"));
-    }
+    outcome.check_rate(rate, f64::from(PER_SECOND));
     Ok(outcome)
 }
 
@@ -505,6 +578,67 @@ fn heartbeats(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
     outcome.add(Metric::Pings, pings * 25.0 / window.as_secs_f64());
     outcome.check(&report, 0);
     outcome.check_share(&report);
+    Ok(outcome)
+}
+
+/// Messages per second between two nodes, and what is measured at each pace: CPU, p50, p99, and p50
+/// and p99 to the last subscriber.
+const PACES: [(u32, [Metric; 5]); 2] = [
+    (
+        20,
+        [
+            Metric::Nodes,
+            Metric::NodesP50,
+            Metric::NodesP99,
+            Metric::NodesLastP50,
+            Metric::NodesLastP99,
+        ],
+    ),
+    (
+        50,
+        [
+            Metric::Nodes50,
+            Metric::Nodes50P50,
+            Metric::Nodes50P99,
+            Metric::Nodes50LastP50,
+            Metric::Nodes50LastP99,
+        ],
+    ),
+];
+
+/// One Topic, 1,000 subscribers on one node, published on another, with a broker between them.
+fn nodes(contender: &Contender, scale: Scale, broker: &Nats) -> Fallible<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut stage = Stage::two_nodes(contender, 1_000, broker)?;
+    stage.publish_paced(20, Duration::from_millis(50), PAYLOAD_BYTES)?;
+    let mut report = stage.wait()?;
+    for (per_second, [cpu_each, p50, p99, last_p50, last_p99]) in PACES {
+        let seconds = scale.pick(10, 3);
+        let (count, every) = (per_second * seconds, Duration::from_secs(1) / per_second);
+        let before = report.deliveries;
+        stage.fleet.mark()?;
+        let (cpu, started) = (stage.cpu()?, clock::elapsed());
+        stage.publish_paced(u64::from(count), every, PAYLOAD_BYTES)?;
+        let rate = f64::from(count) / (clock::elapsed() - started).as_secs_f64();
+        report = stage.wait()?;
+        let cpu = stage.cpu()?.since(cpu);
+        outcome.add_cpu(cpu_each, cpu, report.deliveries - before);
+        for (metric, micros) in [
+            (p50, report.p50_micros),
+            (p99, report.p99_micros),
+            (last_p50, report.last_p50_micros),
+            (last_p99, report.last_p99_micros),
+        ] {
+            outcome.add(metric, micros as f64 / 1e3);
+        }
+        outcome.check_share(&report);
+        outcome.check_rate(rate, f64::from(per_second));
+    }
+    outcome.check(&report, stage.expected);
+    if outcome.broken {
+        outcome.samples.clear();
+        outcome.faults.push("void: not everything came once and in order".to_owned());
+    }
     Ok(outcome)
 }
 

@@ -31,6 +31,16 @@ pub(crate) enum Metric {
     StalledRatio,
     StalledGrowth,
     StalledKernel,
+    Nodes,
+    NodesP50,
+    NodesP99,
+    NodesLastP50,
+    NodesLastP99,
+    Nodes50,
+    Nodes50P50,
+    Nodes50P99,
+    Nodes50LastP50,
+    Nodes50LastP99,
     Start,
     Binary,
 }
@@ -41,8 +51,9 @@ enum Bound {
     AtMost(f64),
     TimesFloor(f64),
     TimesBun(f64),
+    TimesCentrifugo(f64),
 }
-use Bound::{AtMost, TimesBun, TimesFloor};
+use Bound::{AtMost, TimesBun, TimesCentrifugo, TimesFloor};
 
 /// Whether a value is within its bounds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,7 +75,7 @@ impl Verdict {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Idle,
         Self::AfterBurst,
         Self::Kernel,
@@ -87,6 +98,16 @@ impl Metric {
         Self::StalledRatio,
         Self::StalledGrowth,
         Self::StalledKernel,
+        Self::Nodes,
+        Self::NodesP50,
+        Self::NodesP99,
+        Self::NodesLastP50,
+        Self::NodesLastP99,
+        Self::Nodes50,
+        Self::Nodes50P50,
+        Self::Nodes50P99,
+        Self::Nodes50LastP50,
+        Self::Nodes50LastP99,
         Self::Start,
         Self::Binary,
     ];
@@ -115,6 +136,20 @@ impl Metric {
             Self::StalledRatio => "5 % stalled: healthy p99 with / without",
             Self::StalledGrowth => "5 % stalled: memory grows by, MiB",
             Self::StalledKernel => "5 % stalled: kernel TCP memory grows by, MiB (sockstat)",
+            Self::Nodes => {
+                "two nodes over NATS, 1,000 subscribers, 20/s: CPU us per delivery (both nodes)"
+            }
+            Self::NodesP50 => "two nodes, 20/s: p50, ms",
+            Self::NodesP99 => "two nodes, 20/s: p99, ms",
+            Self::NodesLastP50 => "two nodes, 20/s: to the last subscriber, p50, ms",
+            Self::NodesLastP99 => "two nodes, 20/s: to the last subscriber, p99, ms",
+            Self::Nodes50 => {
+                "two nodes over NATS, 1,000 subscribers, 50/s: CPU us per delivery (both nodes)"
+            }
+            Self::Nodes50P50 => "two nodes, 50/s: p50, ms",
+            Self::Nodes50P99 => "two nodes, 50/s: p99, ms",
+            Self::Nodes50LastP50 => "two nodes, 50/s: to the last subscriber, p50, ms",
+            Self::Nodes50LastP99 => "two nodes, 50/s: to the last subscriber, p99, ms",
             Self::Start => "start to ready, ms",
             Self::Binary => "binary, MB",
         }
@@ -132,6 +167,7 @@ impl Metric {
             Self::TickWrites => &[AtMost(0.1)],
             Self::Heartbeats => &[AtMost(1.3)],
             Self::StalledRatio => &[AtMost(1.1)],
+            Self::NodesP99 | Self::Nodes50P99 => &[TimesCentrifugo(0.5)],
             Self::Start => &[AtMost(100.0)],
             Self::Binary => &[AtMost(15.0)],
             _ => &[],
@@ -151,6 +187,7 @@ impl Metric {
             Self::Sparse => &[TimesBun(1.3)],
             Self::Heartbeats => &[AtMost(1.6)],
             Self::StalledRatio => &[AtMost(1.25)],
+            Self::NodesP99 | Self::Nodes50P99 => &[TimesCentrifugo(1.0)],
             Self::Start => &[AtMost(300.0)],
             Self::Binary => &[AtMost(25.0)],
             _ => &[],
@@ -190,6 +227,7 @@ impl Table {
             AtMost(limit) => Some(limit),
             TimesFloor(times) => Some(times * self.median(Kind::Floor, metric)?.0),
             TimesBun(times) => Some(times * self.median(Kind::Bun, metric)?.0),
+            TimesCentrifugo(times) => Some(times * self.median(Kind::Centrifugo, metric)?.0),
         }
     }
 
@@ -245,7 +283,7 @@ impl Table {
     fn render_rows(&self) -> Vec<String> {
         let mut rows = vec![vec!["metric".to_owned()]];
         rows[0].extend(self.present.iter().map(|kind| kind.name().to_owned()));
-        for title in ["/ floor", "/ Bun", "goal", "", "bar", ""] {
+        for title in ["/ floor", "/ Bun", "/ Centrifugo", "goal", "", "bar", ""] {
             rows[0].push(title.to_owned());
         }
         for metric in Metric::ALL {
@@ -259,8 +297,9 @@ impl Table {
     fn render_row(&self, metric: Metric) -> Vec<String> {
         let mut row = vec![metric.name().to_owned()];
         row.extend(self.present.iter().map(|kind| self.render_cell(*kind, metric)));
-        row.push(self.render_ratio(metric, Kind::Floor));
-        row.push(self.render_ratio(metric, Kind::Bun));
+        for to in [Kind::Floor, Kind::Bun, Kind::Centrifugo] {
+            row.push(self.render_ratio(metric, to));
+        }
         for bounds in [metric.goal(), metric.bar()] {
             row.push(render_bounds(bounds));
             row.push(self.verdict(metric, bounds).text().to_owned());
@@ -303,6 +342,7 @@ fn render_bounds(bounds: &[Bound]) -> String {
             AtMost(limit) => format!("<= {limit}"),
             TimesFloor(times) => format!("<= {times} x floor"),
             TimesBun(times) => format!("<= {times} x Bun"),
+            TimesCentrifugo(times) => format!("<= {times} x Centrifugo"),
         })
         .collect();
     if texts.is_empty() { "-".to_owned() } else { texts.join(", ") }
