@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::harness::raw::{HANDSHAKE, Raw, frame};
-use crate::harness::{Gateway, Grants, SOON, Settings, run, soon, until};
+use crate::harness::{Gateway, Grants, SOON, Settings, run, size, soon, until};
 use crate::unharmed::Unharmed;
 
 /// Refused connections end within this: a second for the reader, and some for a slow machine.
@@ -608,6 +608,37 @@ fn slow_heads_end_in_time_and_disturb_nobody() {
             assert!(rest.starts_with("HTTP/1.1 408") || at % 60 == 0, "{at}: {rest}");
         }
         unharmed.after(&gateway).await;
+    });
+}
+
+/// Half a head from each of many, and not a byte from as many more: an honest client that publishes
+/// and listens meanwhile waits no longer than usual.
+#[test]
+fn the_silent_do_not_hurt_the_honest() {
+    run(async {
+        let many = size(200, 2_000);
+        let gateway = Gateway::start(Settings::open()).await;
+        let mut honest = gateway.browser("").await;
+        honest.subscribe("open.honest").await;
+        let half = HANDSHAKE.get(..HANDSHAKE.len() / 2).expect("ASCII").as_bytes();
+        let (mut silent, mut took) = (Vec::new(), Vec::new());
+        for at in 0..2 * many {
+            let mut raw = Raw::connect(gateway.client).await;
+            if at % 2 == 0 {
+                raw.send(half).await;
+            }
+            silent.push(raw);
+            if at % 20 == 0 {
+                let since = Instant::now();
+                assert_eq!(gateway.publish("open.honest", at.to_string()).await.status(), 200);
+                assert_eq!(honest.message().await["data"], at);
+                took.push(since.elapsed());
+            }
+        }
+        took.sort_unstable();
+        let p99 = took[took.len() * 99 / 100];
+        println!("{} sockets; an honest publish takes {p99:?} (p99)", silent.len());
+        assert!(p99 < Duration::from_millis(500), "{p99:?}");
     });
 }
 

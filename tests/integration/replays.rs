@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::harness::raw::{Raw, frame};
-use crate::harness::{Browser, Gateway, Settings, run};
+use crate::harness::{Browser, Gateway, Settings, run, size};
 
 /// Topics of a snapshot.
 const TOPICS: usize = 1_000;
@@ -89,7 +89,7 @@ fn a_snapshot_joins_live_without_a_seam() {
                 }
             }
         });
-        for _ in 0..RUNS {
+        for _ in 0..size(5, 200) {
             let mut browser = gateway.browser("topic=open.*&from=last").await;
             assert_eq!(browser.next().await["type"], "connected");
             let mut seen = reads_snapshot(&mut browser).await;
@@ -100,9 +100,6 @@ fn a_snapshot_joins_live_without_a_seam() {
         hammer.join_all().await;
     });
 }
-
-/// How often; two hundred times by hand.
-const RUNS: usize = 5;
 
 /// A client that reads slowly gets all it missed, in parts, and is never closed for it; meanwhile the
 /// node holds a part for it, and not the whole.
@@ -132,8 +129,8 @@ fn a_slow_reader_gets_all_it_missed() {
 /// A crowd that comes back at once, each with a hundred missed, is served from memory.
 #[test]
 fn a_crowd_comes_back_at_once() {
-    const CROWD: usize = 300;
     run(async {
+        let count = size(300, 1_000);
         let gateway = keeps("{messages: 1000}").await;
         let first = gateway.publish("open.a", "0").await;
         let first: Value = first.json().await.expect("JSON");
@@ -143,7 +140,7 @@ fn a_crowd_comes_back_at_once() {
         holder.next().await;
         holder.next().await;
         publish(&gateway, (1..=100).map(|n| ("open.a".to_owned(), n))).await;
-        let mut crowd = Raw::crowd(gateway.client, "open.none", CROWD).await;
+        let mut crowd = Raw::crowd(gateway.client, "open.none", count).await;
         let subscribe = json!({"type": "subscribe", "topic": "open.a", "from": {"cursor": cursor}});
         let subscribe = masked(subscribe.to_string().as_bytes());
         let since = Instant::now();

@@ -16,9 +16,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 
 use crate::harness::browser::Closed;
-use crate::harness::{Balancer, Browser, Gateway, Nats, SOON, Settings, pass, run, until};
+use crate::harness::{Balancer, Browser, Gateway, Nats, SOON, Settings, pass, run, size, until};
 
-const CLIENTS: usize = 150;
 const TOPIC: &str = "open.news";
 /// What the last message says.
 const END: &str = "end";
@@ -26,6 +25,10 @@ const END: &str = "end";
 const LINGER: Duration = Duration::from_secs(1);
 /// Nobody hears nothing for longer.
 const SILENCE: Duration = Duration::from_secs(15);
+
+fn crowd() -> usize {
+    size(150, 2_000)
+}
 
 /// What a client has seen, over all its sockets.
 #[derive(Default)]
@@ -151,7 +154,7 @@ async fn publish(balancer: SocketAddr, stop: Arc<AtomicBool>) -> u64 {
     while !stop.load(Ordering::Relaxed) {
         publish(json!(number)).await;
         number += 1;
-        pass(Duration::from_millis(5)).await;
+        pass(Duration::from_millis(size(5, 100))).await;
     }
     publish(json!(END)).await;
     number
@@ -165,8 +168,8 @@ async fn publish(balancer: SocketAddr, stop: Arc<AtomicBool>) -> u64 {
 fn rolling_over_three_nodes_loses_nothing() {
     run(async {
         let nats = Nats::start().await;
-        let settings =
-            || Settings::open().on(&nats.url()).line("drain: {lame_duck: 1s, window: 4s}");
+        let drain = size("{lame_duck: 1s, window: 4s}", "{lame_duck: 5s, window: 45s}");
+        let settings = || Settings::open().on(&nats.url()).line(&format!("drain: {drain}"));
         let mut nodes = Vec::new();
         for _ in 0..3 {
             nodes.push(Gateway::start(settings()).await);
@@ -174,11 +177,11 @@ fn rolling_over_three_nodes_loses_nothing() {
         let balancer = Balancer::start(nodes.iter().map(|node| node.client).collect()).await;
         let live = Arc::new(AtomicUsize::new(0));
         let mut clients = JoinSet::new();
-        for _ in 0..CLIENTS {
+        for _ in 0..crowd() {
             clients.spawn(client(balancer.address, Arc::clone(&live)));
         }
         until("all clients are live", Duration::from_secs(30), || async {
-            live.load(Ordering::Relaxed) == CLIENTS
+            live.load(Ordering::Relaxed) == crowd()
         })
         .await;
         let stop = Arc::new(AtomicBool::new(false));
@@ -205,7 +208,7 @@ fn rolling_over_three_nodes_loses_nothing() {
             let new = Gateway::start(settings()).await;
             balancer.add(new.client);
             nodes.push(new);
-            let ended = old.ended(Duration::from_secs(15)).await;
+            let ended = old.ended(Duration::from_secs(size(15, 60))).await;
             assert_eq!(ended, Some(0), "{}", old.log());
             let left = left.join_next().await.expect("somebody came late");
             left.expect("it is told, too");
@@ -223,7 +226,7 @@ fn rolling_over_three_nodes_loses_nothing() {
             moves += seen.moves;
             count += 1;
         }
-        assert_eq!(count, CLIENTS);
+        assert_eq!(count, crowd());
         println!("{published} messages, {moves} moves of {told} who were there");
         assert!(moves >= told, "{moves} of {told} were told");
     });

@@ -27,6 +27,11 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long a test waits for something that should come at once.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
+/// The size of a test: what fits into every run, or with `FULL_SIZE=1` what is promised.
+pub(crate) fn size<T>(every_run: T, full: T) -> T {
+    if std::env::var_os("FULL_SIZE").is_some() { full } else { every_run }
+}
+
 /// Waits until a condition holds; fails the test in words if it does not within `limit`.
 pub(crate) async fn until<F, Fut>(what: &str, limit: Duration, mut holds: F)
 where
