@@ -42,7 +42,7 @@ async fn reads_snapshot(browser: &mut Browser) -> BTreeMap<String, u64> {
         let part = browser.next().await;
         assert!(part["type"] == "subscribed" || part["type"] == "replay", "{part}");
         for _ in 0..part["replayed"].as_u64().expect("a number") {
-            let (topic, n) = read(&browser.message().await);
+            let (topic, n) = read(&browser.next().await);
             assert!(seen.insert(topic, n).is_none_or(|before| before < n));
         }
         if part["more"] == false {
@@ -55,13 +55,14 @@ async fn reads_snapshot(browser: &mut Browser) -> BTreeMap<String, u64> {
 /// Reads on until every Topic has shown its n-th: each comes once, and none is left out.
 async fn reads_on(browser: &mut Browser, seen: &mut BTreeMap<String, u64>, until: u64) {
     while seen.values().any(|n| *n < until) {
-        let (topic, n) = read(&browser.message().await);
+        let (topic, n) = read(&browser.next().await);
         let before = seen.insert(topic.clone(), n);
         assert_eq!(before.map(|before| before + 1), Some(n), "{topic}");
     }
 }
 
 fn read(message: &Value) -> (String, u64) {
+    assert_eq!(message["type"], "message", "{message}");
     let topic = message["topic"].as_str().expect("a topic").to_owned();
     (topic, message["data"]["n"].as_u64().expect("a number"))
 }
