@@ -83,7 +83,7 @@ pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> i
     let world = World {
         config: Arc::new(shards(&config, &auth, &namespaces)),
         auth: Arc::clone(&auth),
-        feeds,
+        feeds: feeds.clone(),
         publisher: Arc::clone(&publisher),
         clock: Arc::new(move || now(started)),
     };
@@ -92,6 +92,7 @@ pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> i
         config: requests(&config.limits),
         auth: Arc::clone(&auth),
         publisher,
+        feeds,
         namespaces: Arc::clone(&namespaces),
         subscriptions_max: config.limits.subscriptions,
         counts: seats.counts.clone(),

@@ -468,6 +468,7 @@ impl<B: Bus> Open<B> {
                     }
                     Answer::Begin { attach, after: lowest }
                 })),
+                Job::Page(_, answer) if answer.is_closed() => continue,
                 Job::Page(wanted, answer) => Some(Box::pin(async move {
                     // Whoever asked may have given up.
                     let _ = answer.send(reader.page(&wanted).await);

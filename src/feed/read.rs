@@ -19,6 +19,8 @@ use crate::topic::{Pattern, Topic};
 /// What one page of history may bring.
 pub(super) const PAGE_ITEMS: usize = 4_096;
 pub(super) const PAGE_BYTES: usize = 2 << 20;
+/// Snapshots that are read for one page, as long as whoever answers lags behind.
+const SNAPSHOT_TRIES: usize = 4;
 
 /// A Bus, and the history on it that is read.
 #[derive(Clone)]
@@ -129,7 +131,7 @@ impl<B: Bus> Reader<B> {
         from: Option<&From>,
         limit: usize,
     ) -> Result<Page, PageError> {
-        let head = self.bus.head(&self.namespace).await?;
+        let head = self.own_head().await?;
         let after = match from {
             None | Some(From::Live | From::Last) => 0,
             Some(From::Cursor(cursors)) => self.own(cursors)?.offset,
@@ -153,10 +155,28 @@ impl<B: Bus> Reader<B> {
             Some(cursor) => self.own(&[cursor])?.offset,
             None => 0,
         };
-        let newest = self.newest(std::slice::from_ref(pattern)).await?;
-        let mut page = Filling::new(self, self.bounds.items);
-        page.fill(values(newest.entries, above).collect());
-        Ok(page.finish(Cursor { epoch: self.epoch, offset: newest.as_of, check: None }))
+        for _ in 0..SNAPSHOT_TRIES {
+            let head = self.own_head().await?;
+            let newest = self.newest(std::slice::from_ref(pattern)).await?;
+            if newest.as_of < head.last {
+                // Whoever answered lags behind: what changed since is on no page.
+                continue;
+            }
+            let mut page = Filling::new(self, self.bounds.items);
+            page.fill(values(newest.entries, above).collect());
+            let cursor = match newest.as_of == head.last {
+                true => Cursor::at(self.epoch, head.last, head.last_time),
+                false => Cursor { epoch: self.epoch, offset: newest.as_of, check: None },
+            };
+            return Ok(page.finish(cursor));
+        }
+        Err(PageError::BusUnavailable)
+    }
+
+    /// Where this history stands. If another one is in its place, the Feed will notice soon.
+    async fn own_head(&self) -> Result<Head, PageError> {
+        let head = self.bus.head(&self.namespace).await?;
+        if head.epoch == self.epoch { Ok(head) } else { Err(PageError::BusUnavailable) }
     }
 
     /// The Cursor that is of this history.
@@ -315,5 +335,107 @@ impl Hands {
             }
         }
         Dealt { epoch: self.epoch, done, stopped, foreign, proven }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::bus::history::Page as Part;
+    use crate::bus::memory::{Memory, Subscription};
+    use crate::bus::{Link, PublishError, Receipt, SubscribeError};
+    use crate::namespace::History;
+    use crate::publication::Publication;
+
+    /// A Bus whose newest values are at first these old ones.
+    #[derive(Clone)]
+    struct Lagging(Memory, Arc<Mutex<Vec<Newest>>>);
+
+    impl Bus for Lagging {
+        type Live = Subscription;
+
+        async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
+            self.0.publish(publication).await
+        }
+
+        async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, SubscribeError> {
+            self.0.subscribe(pattern).await
+        }
+
+        async fn follow(&self, namespace: &str) -> Result<Subscription, SubscribeError> {
+            self.0.follow(namespace).await
+        }
+
+        async fn head(&self, namespace: &str) -> Result<Head, ReadError> {
+            self.0.head(namespace).await
+        }
+
+        async fn read(&self, namespace: &str, want: Want<'_>) -> Result<Part, ReadError> {
+            self.0.read(namespace, want).await
+        }
+
+        async fn newest(
+            &self,
+            namespace: &str,
+            patterns: &[Pattern],
+            topics_max: usize,
+        ) -> Result<Newest, ReadError> {
+            let old = self.1.lock().unwrap().pop();
+            match old {
+                Some(old) => Ok(old),
+                None => self.0.newest(namespace, patterns, topics_max).await,
+            }
+        }
+
+        async fn since(&self, _: &str, _: Timestamp) -> Result<Option<u64>, ReadError> {
+            Err(ReadError::Unavailable)
+        }
+
+        fn link(&self) -> watch::Receiver<Link> {
+            self.0.link()
+        }
+    }
+
+    /// What has a 2xx stands in a snapshot that is asked for afterwards, also if whoever answers does
+    /// not know of it at first; and a Reader of another history than the one that is there has none.
+    #[tokio::test]
+    async fn a_snapshot_is_no_older_than_its_question() {
+        let rules = History::default();
+        let bus = Memory::new([("dash", &rules)], || Timestamp(7));
+        let topic = Topic::parse("dash.a").unwrap();
+        let draft = |id: &str| Publication {
+            topic: topic.clone(),
+            id: id.into(),
+            time: Timestamp(7),
+            user: None,
+            payload: "1".into(),
+            trace: None,
+        };
+        let patterns = [Pattern::from(&topic)];
+        bus.publish(draft("1")).await.unwrap();
+        let old = bus.newest("dash", &patterns, 9).await.unwrap();
+        bus.publish(draft("2")).await.unwrap();
+        let epoch = bus.head("dash").await.unwrap().epoch;
+        let reader = |epoch, tries| Reader {
+            bus: Lagging(bus.clone(), Arc::new(Mutex::new(vec![old.clone(); tries]))),
+            namespace: "dash".into(),
+            epoch,
+            bounds: Bounds { items: 9, bytes: 9_999 },
+            topics_max: 9,
+        };
+        let wanted = Wanted::Snapshot { pattern: patterns[0].clone(), above: None };
+        let page = reader(epoch, SNAPSHOT_TRIES - 1).page(&wanted).await.unwrap();
+        assert_eq!(page.envelopes[0].cursor(), Some(Cursor::at(epoch, 2, Timestamp(7))));
+        assert_eq!(page.cursor, Cursor::at(epoch, 2, Timestamp(7)));
+        let lags = reader(epoch, SNAPSHOT_TRIES).page(&wanted).await;
+        assert_eq!(lags.unwrap_err(), PageError::BusUnavailable);
+        let other = reader(Epoch::new(epoch.bits() ^ 1), 0);
+        assert_eq!(other.page(&wanted).await.unwrap_err(), PageError::BusUnavailable);
+        let wanted = Wanted::History { topic, from: None, limit: 9 };
+        assert_eq!(other.page(&wanted).await.unwrap_err(), PageError::BusUnavailable);
     }
 }

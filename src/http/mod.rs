@@ -9,6 +9,7 @@ mod cors;
 mod credentials;
 pub mod dev;
 mod health;
+mod history;
 pub mod listener;
 mod patience;
 mod problem;
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::bus::Link;
+use crate::feed::Feeds;
 use crate::namespace::Namespaces;
 use crate::publication::Timestamp;
 use crate::publisher::Publisher;
@@ -60,6 +62,8 @@ pub struct State {
     pub auth: Arc<Auth>,
     /// Where Publications go in.
     pub publisher: Arc<Publisher>,
+    /// Where pages of what is kept are read.
+    pub feeds: Feeds,
     /// The rules of Topics.
     pub namespaces: Arc<Namespaces>,
     /// Most Subscriptions of one Connection.
@@ -128,8 +132,14 @@ fn client_routes(routes: &mut ServiceConfig, state: &State) {
         )
         .service(
             web::resource("/v1/topics/{topic}/messages")
+                .route(web::get().to(history::messages))
                 .route(web::post().to(publish::one))
-                .default_service(web::to(async || problem::method_not_allowed("POST"))),
+                .default_service(web::to(async || problem::method_not_allowed("GET, POST"))),
+        )
+        .service(
+            web::resource("/v1/topics/{pattern}/state")
+                .route(web::get().to(history::state))
+                .default_service(web::to(async || problem::method_not_allowed("GET"))),
         )
         .service(
             web::resource("/v1/topics/{topic}")

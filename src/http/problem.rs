@@ -8,6 +8,8 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 
+use crate::auth::Denied;
+use crate::feed::PageError;
 use crate::protocol::Limit;
 use crate::protocol::error::{Code, Error};
 use crate::publisher::PublishError;
@@ -62,6 +64,19 @@ impl From<Error> for Problem {
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         error.wire().into()
+    }
+}
+
+impl From<PageError> for Problem {
+    fn from(error: PageError) -> Self {
+        error.wire().into()
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let code = if denied.anonymous { Code::Unauthenticated } else { Code::Forbidden };
+        Self::new(code, denied.to_string())
     }
 }
 

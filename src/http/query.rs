@@ -1,4 +1,5 @@
-//! What a subscribing request's query says: Topics, where to begin, how to show life.
+//! What a request's query says: of one that subscribes, Topics, where to begin, how to show life; of
+//! one that reads, which page.
 
 use actix_web::HttpRequest;
 use actix_web::web::Query;
@@ -7,7 +8,8 @@ use super::problem::Problem;
 use crate::auth::Token;
 use crate::protocol::error::Code;
 use crate::protocol::frame::{Heartbeat, Wanted};
-use crate::protocol::{From, Limit, json};
+use crate::protocol::{From, Limit, cursor, json};
+use crate::publication::Cursor;
 
 /// The query of `/v1/connect`.
 #[derive(Default)]
@@ -22,13 +24,10 @@ pub(super) fn subscribing(
     request: &HttpRequest,
     subscriptions_max: usize,
 ) -> Result<Subscribing, Problem> {
-    let fields = Query::<Vec<(String, String)>>::from_query(request.query_string())
-        .map_err(|_| Problem::new(Code::BadMessage, "the query could not be read"))?
-        .into_inner();
     let mut read = Subscribing::default();
     let mut topics = Vec::new();
     let mut from = None;
-    for (name, value) in fields {
+    for (name, value) in fields(request)? {
         match name.as_str() {
             "token" if read.token.is_none() => read.token = Some(Token::new(value)),
             "topic" => topics.push(value),
@@ -52,6 +51,54 @@ pub(super) fn subscribing(
         .map(|topic| Wanted { topic, from: Ok(from.clone()), max_hz: false })
         .collect();
     Ok(read)
+}
+
+/// The query of a page of history.
+pub(super) struct PageOf {
+    /// None: it begins with the oldest.
+    pub(super) from: Option<From>,
+    pub(super) limit: u16,
+}
+
+/// Reads it.
+pub(super) fn page(request: &HttpRequest) -> Result<PageOf, Problem> {
+    let (mut from, mut limit) = (None, None);
+    for (name, value) in fields(request)? {
+        match name.as_str() {
+            "from" | "cursor" | "last" | "since" if from.is_some() => {
+                let words = "only one of cursor, last and since can be said";
+                return Err(Problem::new(Code::InvalidFrom, words));
+            }
+            "from" => {
+                let words = "history begins at cursor, last or since";
+                return Err(Problem::new(Code::InvalidFrom, words));
+            }
+            "cursor" | "last" | "since" => from = Some(begin(&name, &value)?),
+            "limit" if limit.is_some() => return Err(bad("there are two limits".to_owned())),
+            "limit" => limit = Some(value.parse().unwrap_or(0)),
+            _ => {}
+        }
+    }
+    Ok(PageOf { from, limit: json::limit(limit).map_err(bad)? })
+}
+
+/// The query of a snapshot: where the page before ended, if this is not the first.
+pub(super) fn above(request: &HttpRequest) -> Result<Option<Cursor>, Problem> {
+    let mut above = None;
+    for (name, value) in fields(request)? {
+        if name == "cursor" {
+            let cursor = cursor::parse(&value).filter(|_| above.is_none());
+            let words = "the cursor is not the next of a page";
+            above = Some(cursor.ok_or_else(|| Problem::new(Code::InvalidCursor, words))?);
+        }
+    }
+    Ok(above)
+}
+
+fn fields(request: &HttpRequest) -> Result<Vec<(String, String)>, Problem> {
+    Query::from_query(request.query_string())
+        .map(Query::into_inner)
+        .map_err(|_| Problem::new(Code::BadMessage, "the query could not be read"))
 }
 
 fn begin(name: &str, value: &str) -> Result<From, Problem> {

@@ -44,6 +44,8 @@ mod memory;
 #[cfg(test)]
 mod origins;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod payloads;
 #[cfg(test)]
 mod permissions;
