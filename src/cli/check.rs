@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::{Client, RequestBuilder, StatusCode, redirect};
+use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::gateway::{Gateway, refusal, root};
+use super::gateway::{ANSWER_TIMEOUT, Gateway, refusal};
 use super::output::{Output, Tone, note};
 use super::{Exit, Failure, Topic, now};
 use crate::auth::{API_KEY_PREFIX, Auth, Claims, Grants, Token, Verb, Who};
@@ -25,8 +25,6 @@ use crate::config::{Config, nofile};
 use crate::namespace::Namespaces;
 use crate::protocol::json::rfc3339;
 
-/// A gateway answers an HTTP request within 15 s, also if only to say that it does not know.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// What comes by socket comes within this.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -205,11 +203,7 @@ fn flatten(key: &str, value: &Value, rows: &mut Vec<(String, String)>) {
 
 /// Takes one Publication through a gateway that runs, step by step; each is printed with its time.
 pub(super) async fn live(gateway: &Gateway, topic: &Topic, out: &Output) -> Result<(), Failure> {
-    let client = Client::builder()
-        .redirect(redirect::Policy::none())
-        .timeout(ANSWER_TIMEOUT)
-        .build()
-        .map_err(|why| Failure::failed(root(&why)))?;
+    let client = Gateway::client()?;
     let since = Instant::now();
     let (status, body) = ask(gateway, client.get(gateway.route(&["v1", "publish"]))).await?;
     // That route takes nothing but POST, and a gateway says so whoever asks.

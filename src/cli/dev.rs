@@ -19,6 +19,7 @@ use super::{Exit, Failure, core};
 use crate::auth::{Algorithm, Auth, Claims, Grants, NewToken, fresh_secret};
 use crate::config::{self, Config, Format};
 use crate::http::dev::Info;
+use crate::namespace::{self, History};
 use crate::node::{self, Node};
 use crate::publication::Draft;
 use crate::publisher::Publisher;
@@ -30,6 +31,8 @@ use crate::topic::{Pattern, Topic};
 const DEMO: &str = "demo.>";
 /// The life of the printed Token.
 const TOKEN_LIFE: Duration = Duration::from_hours(24);
+/// What is kept of each Topic there: some minutes of the counter.
+const DEMO_MESSAGES: u32 = 1_000;
 /// Between two values of the counter.
 const COUNT_EVERY: Duration = Duration::from_millis(200);
 /// Counts between two looks at the machine's load.
@@ -72,13 +75,16 @@ pub(super) fn run(listen: Option<SocketAddr>, force: bool) -> Result<ExitCode, F
     Ok(ExitCode::SUCCESS)
 }
 
-/// Loopback only, logs for people.
+/// Loopback only, logs for people; what is below `demo` is kept.
 fn settings(listen: Option<SocketAddr>) -> Config {
     let mut config = config::unconfigured();
     config.listen = listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
     config.management = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
     config.log.format = Format::Pretty;
     config.log.level = "warn".to_owned();
+    let history = History { messages: DEMO_MESSAGES, ..History::default() };
+    let demo = namespace::Config { history: Some(history), ..namespace::Config::default() };
+    config.namespaces.insert("demo".to_owned(), demo);
     config.drain = config::Drain { lame_duck: Duration::ZERO, window: Duration::ZERO };
     config
 }
@@ -152,7 +158,9 @@ fn welcome(node: &Node, info: &Info) {
 
   page       {bold}http://{host}/{plain}
   publish    curl -d '{{"v":42}}' {host}/v1/topics/demo.hello/messages
-  watch      {command} subscribe{url} 'demo.**'
+  watch      {command} subscribe{url} 'demo.**' --from last
+  history    {command} history{url} demo.counter --from 5
+  values     curl '{host}/v1/topics/demo.**/state'
   browser    new WebSocket("ws://{host}/v1/connect?topic=demo.**")
   token      {token}
              (every topic, 24 h, dies with this process)

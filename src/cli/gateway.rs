@@ -4,12 +4,17 @@
 //! header, never into a URL, and into no error.
 
 use std::error::Error;
+use std::time::Duration;
 
-use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
 
 use super::{Exit, Failure};
+
+/// A gateway answers within 15 s, also if only to say that it does not know.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One gateway, and who we are there.
 #[derive(Debug)]
@@ -21,6 +26,15 @@ pub(super) struct Gateway {
 impl Gateway {
     pub(super) fn new(url: Url, token: Option<String>) -> Self {
         Self { url, token: token.filter(|token| !token.is_empty()) }
+    }
+
+    /// What requests are sent with.
+    pub(super) fn client() -> Result<Client, Failure> {
+        let client = Client::builder()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT);
+        client.build().map_err(|why| Failure::failed(root(&why)))
     }
 
     /// The address of a route, given as its segments.

@@ -6,8 +6,12 @@
 
 mod check;
 mod dev;
+mod frame;
+mod from;
 mod gateway;
+mod history;
 mod output;
+mod places;
 mod publish;
 mod serve;
 mod subscribe;
@@ -27,6 +31,7 @@ use time::OffsetDateTime;
 use self::gateway::Gateway;
 use self::output::Output;
 use crate::config::{self, Config, Overrides};
+use crate::protocol::From;
 use crate::publication::Timestamp;
 use crate::topic::{Pattern, Topic};
 
@@ -85,12 +90,19 @@ enum Task {
         /// What to listen to, such as dash.eu or dash.**
         #[arg(required = true, value_name = "PATTERN", value_parser = Pattern::parse_subscription)]
         patterns: Vec<Pattern>,
+        /// Where to begin, where history is kept: with the newest values, behind a Cursor, with the
+        /// last N of a Topic, or at a time
+        #[arg(long, value_name = "live|last|CURSOR|N|TIME", default_value = "live")]
+        #[arg(value_parser = from::subscribing)]
+        from: From,
         /// End after so many Publications
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
         #[command(flatten)]
         remote: Remote,
     },
+    /// Print what is kept of one Topic
+    History(history::Arguments),
     /// Publish to one Topic
     Publish(publish::Arguments),
     /// Make a Token, signed with the first HMAC issuer, or an API key
@@ -165,11 +177,12 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
             let config = file.load(&Overrides::default())?;
             wait(check::run(&config, token, &Output::new(json)))?;
         }
-        Task::Subscribe { patterns, count, remote } => {
+        Task::Subscribe { patterns, from, count, remote } => {
             let out = Output::new(remote.json);
             let gateway = Gateway::new(remote.url, remote.token);
-            wait(subscribe::run(&gateway, &patterns, count, &out))?;
+            wait(subscribe::run(&gateway, patterns, &from, count, &out))?;
         }
+        Task::History(arguments) => history::run(arguments)?,
         Task::Publish(arguments) => publish::run(arguments)?,
         Task::Token(arguments) => token::run(arguments)?,
     }
@@ -232,7 +245,7 @@ enum Exit {
     Refused,
 }
 
-impl From<Exit> for ExitCode {
+impl std::convert::From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Unread => 0,
@@ -262,6 +275,11 @@ mod tests {
             "subscribe *.x",
             "subscribe dash.** --count 0",
             "subscribe a --url ftp://x",
+            "subscribe a --from yesterday",
+            "history",
+            "history a.*",
+            "history a --from last",
+            "history a --limit 0",
             "publish a.* 1",
             "publish a",
             "publish a 1 --delete",

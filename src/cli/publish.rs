@@ -1,13 +1,12 @@
 //! `tidegate publish`: one Publication, over HTTP.
 
 use std::io::{self, IsTerminal as _, Read as _};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use reqwest::Method;
 use reqwest::header::{HeaderName, HeaderValue};
-use reqwest::{Client, Method, redirect};
 use serde::Deserialize;
 
 use super::gateway::{Gateway, refusal, root};
@@ -17,9 +16,6 @@ use crate::protocol::json;
 
 /// Most that is read from standard input; more than any Namespace takes.
 const INPUT_BYTES_MAX: u64 = 16 << 20;
-/// A gateway answers within 15 s, also if only to say that it does not know.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -92,12 +88,7 @@ async fn send(
     key: Option<&str>,
     out: &Output,
 ) -> Result<(), Failure> {
-    let client = Client::builder()
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
-        .build()
-        .map_err(|why| Failure::failed(root(&why)))?;
+    let client = Gateway::client()?;
     let mut request = match payload {
         Some(payload) => {
             let route = gateway.route(&["v1", "topics", topic.as_str(), "messages"]);

@@ -1,8 +1,8 @@
 //! `tidegate subscribe`: one socket, whose Publications are printed until somebody has enough.
 //!
-//! A lost socket is dialled again, with full jitter or when the gateway said; what is lost for good
-//! is printed as the `gap` that it is. A gateway that was never there ends the command at once:
-//! whoever mistyped an address should not wait.
+//! A lost socket is dialled again, with full jitter or when the gateway said, and each Subscription
+//! goes on from its Cursor; what is lost for good is printed as the gap that it is. A gateway that was
+//! never there ends the command at once: whoever mistyped an address should not wait.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::{Pin, pin};
@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
-use serde_json::json;
-use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -24,9 +22,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
+use super::frame::Frame;
 use super::gateway::{Gateway, refusal};
 use super::output::{Output, Tone, note};
-use super::{Exit, Failure, Pattern};
+use super::places::Places;
+use super::{Exit, Failure, From, Pattern};
 
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("tidegate.v1.json");
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,26 +48,6 @@ enum Lost {
     Later(String, Option<Duration>),
 }
 
-/// The frames, as far as this command looks into them.
-#[derive(Debug, Deserialize)]
-#[serde(bound(deserialize = "'de: 'a"))]
-struct Frame<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    topic: Option<String>,
-    time: Option<String>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    data_base64: Option<String>,
-    code: Option<String>,
-    message: Option<String>,
-    reason: Option<String>,
-    connected: Option<bool>,
-    #[serde(default)]
-    retryable: bool,
-    retry_after_ms: Option<u64>,
-}
-
 /// What stands in a close frame.
 #[derive(Debug, Deserialize)]
 struct Reason {
@@ -78,13 +58,12 @@ struct Reason {
 
 pub(super) async fn run(
     gateway: &Gateway,
-    patterns: &[Pattern],
+    patterns: Vec<Pattern>,
+    from: &From,
     count: Option<u64>,
     out: &Output,
 ) -> Result<(), Failure> {
-    let topics: Vec<_> = patterns.iter().map(|pattern| json!({ "topic": pattern })).collect();
-    let subscribe = json!({ "type": "subscribe", "id": 1, "topics": topics }).to_string();
-    let mut reader = Reader { out, left: count };
+    let mut reader = Reader { out, left: count, places: Places::new(patterns, from) };
     let mut stop = pin!(async {
         // Without a handler for signals, Ctrl-C ends the process as it always does.
         if tokio::signal::ctrl_c().await.is_err() {
@@ -101,7 +80,7 @@ pub(super) async fn run(
         let lost = match dialled {
             Ok(socket) => {
                 known = true;
-                match reader.read(socket, &subscribe, stop.as_mut()).await? {
+                match reader.read(socket, stop.as_mut()).await? {
                     None => return Ok(()),
                     Some(lost) => lost,
                 }
@@ -161,6 +140,7 @@ async fn dial(gateway: &Gateway) -> Result<Result<Socket, Lost>, Failure> {
 struct Reader<'a> {
     out: &'a Output,
     left: Option<u64>,
+    places: Places,
 }
 
 impl Reader<'_> {
@@ -168,10 +148,9 @@ impl Reader<'_> {
     async fn read(
         &mut self,
         mut socket: Socket,
-        subscribe: &str,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Option<Lost>, Failure> {
-        if let Err(why) = socket.send(Message::text(subscribe)).await {
+        if let Err(why) = socket.send(Message::text(self.places.subscribe())).await {
             return Ok(Some(Lost::Later(why.to_string(), None)));
         }
         loop {
@@ -208,14 +187,21 @@ impl Reader<'_> {
         let Ok(frame) = serde_json::from_str::<Frame<'_>>(text) else {
             return Ok(None);
         };
+        self.places.take(&frame);
         let topic = frame.topic.as_deref().unwrap_or_default();
+        let reason = frame.reason.as_deref().unwrap_or("unknown");
         let line = match frame.kind.as_str() {
             "message" => {
                 self.left = self.left.map(|left| left.saturating_sub(1));
-                self.message(&frame, topic)
+                frame.message(self.out)
+            }
+            "subscribed" if frame.recovered == Some(false) => {
+                let words = format!("not recovered: {reason}");
+                format!("{topic} {}", self.out.tone(Tone::Warning, &words))
             }
             "gap" => {
-                let words = format!("gap: {}", frame.reason.as_deref().unwrap_or("unknown"));
+                let missed = frame.missed.map(|missed| format!(" ({missed} missed)"));
+                let words = format!("gap: {reason}{}", missed.unwrap_or_default());
                 format!("{topic} {}", self.out.tone(Tone::Warning, &words))
             }
             "bus" => {
@@ -227,19 +213,6 @@ impl Reader<'_> {
             _ => return Ok(None),
         };
         if self.out.json { self.out.line(text) } else { self.out.line(line) }.map(|()| None)
-    }
-
-    fn message(&self, frame: &Frame<'_>, topic: &str) -> String {
-        let time = frame.time.as_deref().unwrap_or_default();
-        // 2026-11-22T12:00:00.123Z
-        let time = time.split_once('T').map_or(time, |(_, clock)| clock.trim_end_matches('Z'));
-        let data = match (frame.data, &frame.data_base64) {
-            (Some(data), _) => data.get().to_owned(),
-            (None, Some(text)) => format!("base64 {text}"),
-            (None, None) => self.out.tone(Tone::Warning, "deleted"),
-        };
-        let (time, topic) = (self.out.tone(Tone::Faint, time), self.out.tone(Tone::Name, topic));
-        format!("{time} {topic} {data}")
     }
 }
 

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::gateway::{SECRET, free_address};
-use crate::harness::{Browser, Gateway, Grants, SOON, Settings, run, until};
+use crate::harness::proxy::Weather;
+use crate::harness::{Browser, Gateway, Grants, Proxy, SOON, Settings, run, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tidegate");
 
@@ -388,6 +389,140 @@ fn subscribe_survives_a_restart() {
     });
 }
 
+/// `subscribe` begins where it is told, and where history is kept a lost connection costs nothing:
+/// each of its Subscriptions goes on from its own place. What is gone is said.
+#[test]
+fn subscribe_goes_on_where_it_was() {
+    run(async {
+        let settings = Settings::open().line("namespaces: {open: {history: {messages: 3}}}");
+        let gateway = Gateway::start(settings).await;
+        let mut first = Value::Null;
+        for n in 0..3 {
+            for topic in ["open.a", "open.b.x", "open.b.y"] {
+                let answer = gateway.publish(topic, n.to_string()).await;
+                let answer: Value = answer.json().await.expect("JSON");
+                first = if first.is_null() { answer["cursor"].clone() } else { first };
+            }
+        }
+        let proxy = Proxy::start(gateway.client).await;
+        let url = format!("http://{}", proxy.address);
+        // What another Pattern covers comes once.
+        let watch =
+            ["subscribe", "open.b.x", "open.a", "open.b.*", "--from", "last", "--count", "11"];
+        let mut subscriber =
+            Program::start(PROGRAM, &[&watch[..], &["--url", &url]].concat(), &[], "");
+        let lines = |count: usize| {
+            let shown = subscriber.stdout();
+            async move { shown.lines().count() == count }
+        };
+        until("the newest values", SOON, || lines(3)).await;
+        gateway.publish("open.a", "3").await;
+        until("a live one", SOON, || lines(4)).await;
+        proxy.set(Weather::Cut);
+        for n in 4..6 {
+            gateway.publish("open.a", n.to_string()).await;
+            gateway.publish("open.b.x", n.to_string()).await;
+            gateway.publish("open.b.y", n.to_string()).await;
+        }
+        proxy.set(Weather::Pass);
+        until("what was missed", 3 * SOON, || lines(10)).await;
+        gateway.publish("open.b.z", "6").await;
+        let ended = subscriber.ended().await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let mut came: Vec<(String, u64)> = ended
+            .stdout
+            .lines()
+            .map(|line| {
+                let message: Value = serde_json::from_str(line).expect("JSON");
+                let topic = message["topic"].as_str().expect("a Topic").to_owned();
+                (topic, message["data"].as_u64().expect("a number"))
+            })
+            .collect();
+        came.sort();
+        let of = |topic: &str, numbers: &[u64]| {
+            numbers.iter().map(|n| (topic.to_owned(), *n)).collect::<Vec<_>>()
+        };
+        let expected = [
+            of("open.a", &[2, 3, 4, 5]),
+            of("open.b.x", &[2, 4, 5]),
+            of("open.b.y", &[2, 4, 5]),
+            of("open.b.z", &[6]),
+        ];
+        assert_eq!(came, expected.concat());
+
+        let first = first.as_str().expect("a Cursor");
+        let url = format!("http://{}", gateway.client);
+        let words = ["subscribe", "open.a", "--from", first, "--count", "4", "--url", &url];
+        let shown = printed(&words).await;
+        let told: Value =
+            serde_json::from_str(shown.lines().next().expect("a line")).expect("JSON");
+        assert_eq!(
+            (&told["type"], &told["reason"]),
+            (&json!("subscribed"), &json!("history_trimmed"))
+        );
+        assert_eq!(shown.lines().count(), 5, "{shown}");
+    });
+}
+
+/// `history` prints what is kept, from where it is told, page by page up to its limit, and says from
+/// where to go on.
+#[test]
+fn history_is_printed() {
+    run(async {
+        let settings = Settings::open()
+            .line("namespaces: {open: {history: {messages: 50}}}")
+            .limit("replay_part_items: 10");
+        let gateway = Gateway::start(settings).await;
+        let url = format!("http://{}", gateway.client);
+        for n in 0..30 {
+            assert_eq!(gateway.publish("open.a", n.to_string()).await.status(), 200);
+        }
+        let numbers = |shown: &str| -> Vec<u64> {
+            let number = |line: &str| {
+                serde_json::from_str::<Value>(line).expect("JSON")["data"].as_u64().expect("one")
+            };
+            shown.lines().map(number).collect()
+        };
+        let ask = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let url = url.clone();
+            async move {
+                let mut all = vec!["history", "open.a", "--url", &url];
+                all.extend(words.iter().map(String::as_str));
+                tidegate(&all).await
+            }
+        };
+        let all = ask(&[]).await;
+        assert_eq!((all.code, all.stderr.as_str()), (Some(0), ""));
+        assert_eq!(numbers(&all.stdout), (0..30).collect::<Vec<_>>());
+        assert_eq!(numbers(&ask(&["--from", "3"]).await.stdout), [27, 28, 29]);
+        let some = ask(&["--limit", "25"]).await;
+        assert_eq!((some.code, numbers(&some.stdout)), (Some(0), (0..25).collect()));
+        let next = some.stderr.trim().strip_prefix("there is more: --from ").expect("where");
+        assert_eq!(numbers(&ask(&["--from", next]).await.stdout), (25..30).collect::<Vec<_>>());
+        let line: Value =
+            serde_json::from_str(some.stdout.lines().nth(7).expect("it")).expect("JSON");
+        let time = line["time"].as_str().expect("a time");
+        let since = numbers(&ask(&["--from", time]).await.stdout);
+        assert!(since.contains(&7) && since.ends_with(&[28, 29]), "{since:?}");
+        let nothing = tidegate(&["history", "open.none", "--url", &url]).await;
+        assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), ""));
+
+        let nobody = format!("http://{}", free_address());
+        for (words, code, told) in [
+            (&["shut.a", "--url", &url][..], 77, "unauthenticated: "),
+            (&["open.a", "--from", "aaaaaa-1", "--url", &url], 1, "invalid_cursor: "),
+            (&["open.a", "--from", "tomorrow", "--url", &url], 64, "tomorrow"),
+            (&["open.*", "--url", &url], 64, "open.*"),
+            (&["open.a", "--url", &nobody], 69, "cannot be reached"),
+        ] {
+            let ended = tidegate(&[&["history"], words].concat()).await;
+            assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{ended:?}");
+            assert!(ended.stderr.contains(told), "{words:?}: {ended:?}");
+        }
+    });
+}
+
 /// Who may not, and who finds nobody, hears it at once.
 #[test]
 fn subscribe_ends_where_no_try_can_mend() {
@@ -461,6 +596,21 @@ fn the_lines_that_dev_prints_work() {
             let message: Value = serde_json::from_str(line).expect("JSON");
             assert!(message["topic"].as_str().is_some_and(|topic| topic.starts_with("demo.")));
         }
+
+        let history = line(&shown, "history");
+        until("the counter has come to five", SOON, || async {
+            typed(&history).await.lines().count() == 5
+        })
+        .await;
+        let history = typed(&history).await;
+        let counted =
+            |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["data"]["n"].as_u64();
+        let counts: Vec<u64> = history.lines().filter_map(counted).collect();
+        let last = counts.last().expect("five");
+        assert_eq!(counts, (last - 4..=*last).collect::<Vec<_>>());
+        let values = typed(&line(&shown, "values")).await;
+        let values: Value = serde_json::from_str(&values).expect("JSON");
+        assert!(values["items"].as_array().is_some_and(|items| items.len() >= 5), "{values}");
 
         let browser = line(&shown, "browser");
         let url = browser.split('"').nth(1).expect("an address");

@@ -18,6 +18,8 @@ pub(crate) enum Weather {
     BlackHole,
     /// What the client sends arrives, and no answer comes back.
     Half,
+    /// Connections end, also new ones.
+    Cut,
 }
 
 /// A proxy on an address of its own.
@@ -71,9 +73,16 @@ async fn pump(
 ) {
     let mut bytes = vec![0; 16 * 1_024];
     loop {
-        let read = from.read(&mut bytes).await.unwrap_or(0);
+        let mut cut = weather.clone();
+        let read = tokio::select! {
+            _ = cut.wait_for(|weather| *weather == Weather::Cut) => return,
+            read = from.read(&mut bytes) => read.unwrap_or(0),
+        };
         // In a black hole not even the end of a connection arrives.
-        let passes = weather.wait_for(|weather| passes_in.contains(weather)).await.is_ok();
+        let changed = weather
+            .wait_for(|weather| passes_in.contains(weather) || *weather == Weather::Cut)
+            .await;
+        let passes = changed.is_ok_and(|weather| *weather != Weather::Cut);
         if read == 0 || !passes || to.write_all(&bytes[..read]).await.is_err() {
             return;
         }
