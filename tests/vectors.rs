@@ -154,6 +154,118 @@ fn closes() {
 }
 
 #[test]
+fn replays() {
+    // Subscriptions that overlap get the Offsets of their case, none of them twice, and would go on
+    // from its Cursors.
+    compare("replays.json", |case| {
+        let patterns: Vec<Pattern> = get(case, "subscriptions");
+        let mut client = Client::new(patterns);
+        for frame in case["frames"].as_array().unwrap() {
+            client.take(frame);
+        }
+        let had = client.subscriptions.iter().map(|one| {
+            let had =
+                json!({"offsets": one.offsets, "cursor": one.cursor.map(|at| at.to_string())});
+            (one.pattern.to_string(), had)
+        });
+        Value::Object(had.collect())
+    });
+}
+
+/// A client that tells apart what comes on its sockets.
+struct Client {
+    subscriptions: Vec<Subscription>,
+    /// Of each socket: whose its next Publications are alone, how many, and the place behind them.
+    parts: BTreeMap<u64, (usize, u64, Option<Cursor>)>,
+}
+
+struct Subscription {
+    pattern: Pattern,
+    /// The sockets on which it is live.
+    live: BTreeSet<u64>,
+    /// It has had everything up to here.
+    cursor: Option<Cursor>,
+    offsets: Vec<u64>,
+}
+
+impl Client {
+    fn new(patterns: Vec<Pattern>) -> Self {
+        let begin = |pattern| {
+            let (live, cursor, offsets) = (BTreeSet::new(), None, Vec::new());
+            Subscription { pattern, live, cursor, offsets }
+        };
+        Self { subscriptions: patterns.into_iter().map(begin).collect(), parts: BTreeMap::new() }
+    }
+
+    fn take(&mut self, frame: &Value) {
+        let (socket, at) = (frame["socket"].as_u64().unwrap_or(1), cursor(&frame["cursor"]));
+        let number =
+            |topic| self.subscriptions.iter().position(|one| one.pattern.as_str() == topic);
+        match text(frame, "type") {
+            "subscribed" | "replay" => {
+                let number = number(text(frame, "topic")).unwrap();
+                if frame["more"] == false {
+                    self.subscriptions[number].live.insert(socket);
+                }
+                self.parts.insert(socket, (number, get(frame, "replayed"), at));
+            }
+            "unsubscribed" => {
+                let number = number(text(frame, "topic")).unwrap();
+                self.subscriptions[number].live.remove(&socket);
+            }
+            "message" => match self.parts.get_mut(&socket) {
+                Some((number, left, _)) => {
+                    *left -= 1;
+                    self.subscriptions[*number].hand(at.unwrap());
+                }
+                None => {
+                    let topic: Topic = get(frame, "topic");
+                    let matches = |one: &&mut Subscription| one.pattern.matches(&topic);
+                    self.live(socket).filter(matches).for_each(|one| one.hand(at.unwrap()));
+                }
+            },
+            "position" => {
+                let namespace = text(frame, "namespace");
+                let within = |one: &&mut Subscription| one.pattern.namespace() == namespace;
+                self.live(socket).filter(within).for_each(|one| one.reach(at.unwrap()));
+            }
+            _ => {}
+        }
+        // The last of a part has come, if it had any.
+        if let Some((number, 0, at)) = self.parts.get(&socket).copied() {
+            self.parts.remove(&socket);
+            at.into_iter().for_each(|at| self.subscriptions[number].reach(at));
+        }
+    }
+
+    fn live(&mut self, socket: u64) -> impl Iterator<Item = &mut Subscription> {
+        self.subscriptions.iter_mut().filter(move |one| one.live.contains(&socket))
+    }
+}
+
+impl Subscription {
+    /// Hands over what it has not had.
+    fn hand(&mut self, at: Cursor) {
+        if !self.has_had(at) {
+            self.offsets.push(at.offset);
+            self.cursor = Some(at);
+        }
+    }
+
+    /// It has had everything up to here.
+    fn reach(&mut self, at: Cursor) {
+        if !self.has_had(at) {
+            self.cursor = Some(at);
+        }
+    }
+
+    /// Offsets of different Epochs have nothing to say about each other.
+    fn has_had(&self, at: Cursor) -> bool {
+        self.cursor.is_some_and(|had| had.epoch == at.epoch && had.offset >= at.offset)
+    }
+}
+
+#[test]
 fn every_word_on_the_wire_is_specified() {
     // The README names each Command, Reply, Push, code and gap reason between backticks.
     let specification = read("README.md");
