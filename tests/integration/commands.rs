@@ -660,6 +660,13 @@ fn the_lines_of_the_readme_work() {
         let folder = folder.path();
         let curl = block("curl -X DELETE").replace("localhost:8080", &demo.to_string());
         assert_eq!(typed(&curl).await.matches(r#""topic":"demo.hello""#).count(), 2);
+        let curl = block("demo.counter/messages").replace("localhost:8080", &demo.to_string());
+        let read = typed(&curl).await;
+        assert!(
+            read.starts_with(r#"{"topic":"demo.counter","items":[{"type":"message","#),
+            "{read}"
+        );
+        assert!(read.contains(r#"}{"items":[{"type":"message","#), "{read}");
 
         fs::create_dir_all(folder.join("target/release")).expect("folders");
         std::os::unix::fs::symlink(PROGRAM, folder.join("target/release/tidegate"))
