@@ -17,6 +17,7 @@ const STABLE_MS = 5_000; // a Connection this old has earned a fresh back-off
 const SILENCE_MS = 35_000; // the node pings after 25 s, so this is a dead socket
 const CONNECT_MS = 12_000; // without `connected` by then: dial again
 const COUNTER_LEAP = 10_000; // more was never missed while connected
+const LAST = 100; // what a chart begins with: its 60 seconds
 const TOPICS_MAX = 200;
 const LOG_MAX = 40;
 const CORES_MAX = 256;
@@ -474,6 +475,7 @@ const counter = {
   missed: 0,
   lostAt: null, // set while the first number after an absence is awaited
   backAt: null,
+  brought: "0", // how many came back from history
 
   take(data) {
     const n = finite(data?.n);
@@ -497,8 +499,9 @@ const counter = {
       this.missed += missed;
       for (let i = Math.min(missed, 300); i > 0; i -= 1) this.strokes.push(false);
       if (away !== null && before !== null) {
-        write($("report"), `missed while away: ${missed.toLocaleString("en")} (best effort: nothing is replayed yet)`);
-        note(`back after ${seconds(away)}, missed ${missed.toLocaleString("en")}`);
+        const brought = missed ? "history did not reach back so far" : `${this.brought} came back from history`;
+        write($("report"), `missed while away: ${missed.toLocaleString("en")} (${brought})`);
+        note(`back after ${seconds(away)}, missed ${missed.toLocaleString("en")}: ${brought}`);
       } else if (missed) {
         note(`missed ${missed.toLocaleString("en")} while connected`);
       }
@@ -582,13 +585,13 @@ const inspector = {
     if (CHART_TOPICS.includes(pattern)) return this.adopt(pattern); // the charts hold it already
     this.asked = { id: this.nextId, pattern };
     this.nextId += 1;
-    const sent = link.send({ type: "subscribe", id: this.asked.id, topic: pattern });
+    const sent = link.send({ type: "subscribe", id: this.asked.id, topic: pattern, from: "last" });
     if (!sent) this.tell("", "Waits for the connection.");
   },
 
   /** A new Connection knows nothing of the old one's Subscriptions. */
   resume() {
-    if (!CHART_TOPICS.includes(this.pattern)) link.send({ type: "subscribe", topic: this.pattern });
+    if (!CHART_TOPICS.includes(this.pattern)) link.send({ type: "subscribe", topic: this.pattern, from: "last" });
     if (this.asked) this.watch(this.asked.pattern);
   },
 
@@ -626,6 +629,7 @@ const inspector = {
     if (!matches(this.pattern, frame.topic)) return;
     const now = Date.now();
     let entry = this.topics.get(frame.topic);
+    if (entry?.frame.id === frame.id) return; // its newest value, once more
     if (entry) this.topics.delete(frame.topic); // to the young end
     else entry = { topic: frame.topic, count: 0, since: now, ticks: [], row: null, whole: null };
     Object.assign(entry, { frame, at: now, changed: true });
@@ -741,10 +745,54 @@ function note(text) {
   while ($("log").children.length > LOG_MAX) $("log").lastElementChild.remove();
 }
 
+/**
+ * Where the charts' Subscriptions go on: everything up to this Cursor has come. What is replayed belongs
+ * to one Subscription, so it says nothing of the others, and the place stands still until all are live.
+ */
+const place = {
+  cursor: null,
+  waits: new Set(), // Topics of charts that are not live yet
+  part: { topic: "", left: 0 }, // whose the next Publications are alone, and how many
+  had: new Map(), // Topic of a chart -> the Cursor of its newest
+
+  begin() {
+    this.waits = new Set(CHART_TOPICS);
+    this.part = { topic: "", left: 0 };
+  },
+
+  /** A `subscribed` or `replay`. */
+  head({ topic, replayed, more }) {
+    this.part = { topic, left: finite(replayed) ?? 0 };
+    if (more !== true) this.waits.delete(topic);
+  },
+
+  /** Whose alone a Publication is; null if it belongs to all that match. */
+  owner() {
+    if (this.part.left === 0) return null;
+    this.part.left -= 1;
+    return this.part.topic;
+  },
+
+  reach(cursor) {
+    if (typeof cursor === "string" && this.waits.size === 0) this.cursor = cursor;
+  },
+
+  /** Whether a chart has not had this one: within one Epoch, Offsets tell. */
+  isNew({ topic, cursor }) {
+    const [epoch, offset] = String(cursor).split("-");
+    const [oldEpoch, oldOffset] = (this.had.get(topic) ?? "").split("-");
+    if (epoch === oldEpoch && Number.parseInt(offset, 16) <= Number.parseInt(oldOffset, 16)) return false;
+    this.had.set(topic, String(cursor));
+    return true;
+  },
+};
+
 function address() {
   const url = new URL("/v1/connect", location.href);
   url.protocol = url.protocol.replace("http", "ws");
   for (const topic of CHART_TOPICS) url.searchParams.append("topic", topic);
+  if (place.cursor) url.searchParams.set("cursor", place.cursor);
+  else url.searchParams.set("last", LAST);
   url.searchParams.set("heartbeat", "message");
   url.searchParams.set("client", "tidegate-dev-page/1");
   if (info.token) url.searchParams.set("token", info.token);
@@ -788,6 +836,11 @@ function lost(why) {
 }
 
 function took(frame) {
+  if (frame.type === "subscribed" || frame.type === "replay") place.head(frame);
+  if (frame.type === "error" && frame.code === "too_many_topics") {
+    link.send({ type: "subscribe", id: frame.id, topic: frame.topic }); // then without their newest values
+    return;
+  }
   if (inspector.reply(frame)) return;
   switch (frame.type) {
     case "connected": {
@@ -795,18 +848,33 @@ function took(frame) {
       if (absence) absence.to ??= Date.now();
       if (counter.lostAt !== null) counter.backAt = Date.now();
       asked401 = 0;
+      place.begin();
       note(`connected to ${frame.node} as ${frame.connection}`);
       inspector.resume();
       break;
     }
+    case "subscribed":
+      if (frame.topic === "demo.counter") counter.brought = `${plain(finite(frame.replayed) ?? 0)}${frame.more ? " and more" : ""}`;
+      if (frame.recovered === false && CHART_TOPICS.includes(frame.topic)) note(`${frame.topic} has a hole: ${frame.reason}`);
+      break;
     case "message": {
+      const owner = place.owner();
       if (typeof frame.topic !== "string") break;
-      measure(frame.time);
-      charts[frame.topic]?.take(frame.data, Date.now());
-      if (frame.topic === "demo.counter") counter.take(frame.data);
-      inspector.take(frame);
+      if (owner === null) {
+        measure(frame.time);
+        if (frame.topic.startsWith("demo.")) place.reach(frame.cursor);
+      }
+      const charted = CHART_TOPICS.includes(frame.topic) && (owner === null || owner === frame.topic);
+      if (charted && place.isNew(frame)) {
+        charts[frame.topic]?.take(frame.data, owner === null ? Date.now() : Date.parse(frame.time) || Date.now());
+        if (frame.topic === "demo.counter") counter.take(frame.data);
+      }
+      if (owner === null || owner === inspector.pattern) inspector.take(frame);
       break;
     }
+    case "position":
+      if (frame.namespace === "demo") place.reach(frame.cursor);
+      break;
     case "gap":
       note(`gap in ${frame.topic}: ${frame.reason}${frame.missed ? `, ${frame.missed} missed` : ""}`);
       break;
@@ -934,6 +1002,8 @@ function showLines() {
     ["Publish with curl", `curl -d '{"v":42}' ${origin}/v1/topics/demo.hello/messages`],
     ["Watch with the command line", `${info.command} subscribe 'demo.**'${elsewhere}`],
     ["Publish with the command line", `${info.command} publish demo.hello '{"v":42}'${elsewhere}`],
+    ["Read the last five with curl", `curl '${origin}/v1/topics/demo.counter/messages?last=5'`],
+    ["Read the newest values with curl", `curl '${origin}/v1/topics/demo.**/state'`],
     ["Delete the value with curl", `curl -X DELETE ${origin}/v1/topics/demo.hello`],
     ["Watch with a bare WebSocket, in this page’s console", `new WebSocket("${socket}/v1/connect?topic=demo.**").onmessage = (e) => console.log(e.data)`],
   ];
