@@ -98,6 +98,12 @@ impl Admission {
         Ok(pass)
     }
 
+    /// How many may be in.
+    #[must_use]
+    pub const fn connections_max(&self) -> usize {
+        self.config.max_connections
+    }
+
     /// How many are in.
     #[must_use]
     pub fn connections(&self) -> usize {

@@ -12,6 +12,7 @@
 //! A *kept* Namespace has a history: each of its Publications has an *Offset*, rising within the
 //! history's *Epoch*; a *Cursor* names both, and a client that sends one back gets a *Replay* of what
 //! it missed, or is told that it cannot.
+//! A *Stream* is a Connection whose client only listens: the body of an HTTP answer.
 //! What a client may do is said by the *Grants* in the *Claims* of its *Token*. A Connection ends by one
 //! *Close*. A *Pass* is its right to be connected, given at the door (*Admission*). A *Node* is all of
 //! this, assembled.

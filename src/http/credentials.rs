@@ -32,15 +32,27 @@ fn unreadable(words: &'static str) -> Problem {
 
 /// Whose request it is: a Token's, an API key's, or an anonymous client's where there may be any.
 pub(super) fn claims(request: &HttpRequest, state: &State) -> Result<Arc<Claims>, Problem> {
-    match bearer(request)? {
+    claims_of(bearer(request)?, None, state)
+}
+
+/// The same, of what stands in the header, or else of a Token in the query.
+pub(super) fn claims_of(
+    bearer: Option<&str>,
+    query: Option<Token>,
+    state: &State,
+) -> Result<Arc<Claims>, Problem> {
+    let verify = |token: &Token| state.auth.verify(token, (state.wall)()).map_err(refused);
+    match bearer {
         Some(key) if key.starts_with(API_KEY_PREFIX) => state.auth.api_key(key).map_err(refused),
-        Some(token) => {
-            state.auth.verify(&Token::new(token.to_owned()), (state.wall)()).map_err(refused)
-        }
-        None => state
-            .auth
-            .anonymous()
-            .ok_or_else(|| Problem::new(Code::Unauthenticated, "a Token or an API key is needed")),
+        Some(token) => verify(&Token::new(token.to_owned())),
+        None => match query {
+            Some(token) => verify(&token),
+            None => {
+                let needed =
+                    || Problem::new(Code::Unauthenticated, "a Token or an API key is needed");
+                state.auth.anonymous().ok_or_else(needed)
+            }
+        },
     }
 }
 

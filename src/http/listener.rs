@@ -54,7 +54,10 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest body of a refusal.
 const REFUSAL_BYTES_MAX: usize = 16 * 1_024;
-/// Plain HTTP requests a worker works on at once; sockets taken over are counted by their Shard.
+/// What HTTP takes of a body before it writes.
+const WRITE_BUFFER_BYTES: usize = 8 * 1_024;
+/// Plain HTTP requests and streams a worker works on at once, if no more may be connected; sockets taken
+/// over are counted by their Shard.
 const REQUESTS_PER_WORKER: usize = 25_600;
 
 /// Stands in a request that may become a WebSocket. A handler that answers 101 without it would have
@@ -87,7 +90,7 @@ pub fn serve(
         .workers(workers)
         .disable_signals()
         .shutdown_timeout(1)
-        .max_concurrent_connections(REQUESTS_PER_WORKER)
+        .max_concurrent_connections(REQUESTS_PER_WORKER + state.admission.connections_max())
         .listen("client", client, move || {
             shard::start(&seat);
             let (plain, upgrading) = (state.clone(), state.clone());
@@ -95,6 +98,10 @@ pub fn serve(
             let http = HttpService::build()
                 .client_request_timeout(state.config.head_timeout)
                 .client_disconnect_timeout(Duration::from_secs(1))
+                .h1_write_buffer_size(WRITE_BUFFER_BYTES)
+                .on_connect_ext(|socket: &Patient, data| {
+                    data.insert(socket.hung_up());
+                })
                 .upgrade(fn_factory(move || {
                     let app = app(&upgrading);
                     async move {

@@ -2,12 +2,14 @@
 //!
 //! A route is parse, call, answer. What a client asks for is decided elsewhere; here it is read from a
 //! request and written as a response. This is the only room that knows actix-web and actix-ws. A
-//! WebSocket leaves it with its handshake: from then on its Shard has the bare socket.
+//! WebSocket leaves it with its handshake: from then on its Shard has the bare socket. A stream stays:
+//! its Shard has a queue, and the body of its answer takes from that.
 
 mod body;
 mod cors;
 mod credentials;
 pub mod dev;
+mod events;
 mod health;
 mod history;
 pub mod listener;
@@ -128,6 +130,11 @@ fn client_routes(routes: &mut ServiceConfig, state: &State) {
         .service(
             web::resource("/v1/connect")
                 .route(web::get().to(websocket::connect))
+                .default_service(web::to(async || problem::method_not_allowed("GET"))),
+        )
+        .service(
+            web::resource("/v1/events")
+                .route(web::get().to(events::events))
                 .default_service(web::to(async || problem::method_not_allowed("GET"))),
         )
         .service(

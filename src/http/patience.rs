@@ -8,9 +8,11 @@
 //! To a first head that came too late the library answers by itself, and counts nothing: here it is
 //! known by that answer.
 
+use std::cell::Cell;
 use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,16 +26,32 @@ use crate::shard;
 /// How the library's own answer to a late head begins. Ours to a late body says how long it is.
 const LATE_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n";
 
+/// Whether the peer has shut its side, or is taken to have: HTTP itself goes on with an answer then.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HungUp(Rc<Cell<bool>>);
+
+impl HungUp {
+    pub(super) fn is_so(&self) -> bool {
+        self.0.get()
+    }
+}
+
 /// A socket as HTTP has it.
 pub(super) struct Patient {
     socket: TcpStream,
+    hung_up: HungUp,
     patience: Duration,
     over: Pin<Box<Sleep>>,
 }
 
 impl Patient {
     pub(super) fn new(socket: TcpStream, patience: Duration) -> Self {
-        Self { socket, patience, over: Box::pin(sleep(patience)) }
+        let (hung_up, over) = (HungUp::default(), Box::pin(sleep(patience)));
+        Self { socket, hung_up, patience, over }
+    }
+
+    pub(super) fn hung_up(&self) -> HungUp {
+        self.hung_up.clone()
     }
 
     pub(super) fn into_socket(self) -> TcpStream {
@@ -52,10 +70,15 @@ impl AsyncRead for Patient {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.over.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(()));
+        let before = buffer.filled().len();
+        let read = match self.over.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Ok(())),
+            Poll::Pending => Pin::new(&mut self.socket).poll_read(cx, buffer),
+        };
+        if read.is_ready() && buffer.filled().len() == before {
+            self.hung_up.0.set(true);
         }
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        read
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn connect(
         heartbeat: asked.heartbeat,
         refused: (!cors::admits(request.headers(), &state)).then_some(Code::Origin),
     };
-    let pass = state.admission.enter().map_err(overloaded)?;
+    let pass = state.admission.enter().map_err(|why| Problem::from(overloaded(why)))?;
     let (mut response, _, _) =
         actix_ws::handle_with_protocols(&request, body, &[JSON]).map_err(refused)?;
     response.extensions_mut().insert(handshake);
@@ -65,7 +65,8 @@ pub(super) async fn connect(
     Ok(response)
 }
 
-fn overloaded(why: admission::Refused) -> Problem {
+/// Why nobody comes in, as clients hear it.
+pub(super) fn overloaded(why: admission::Refused) -> protocol::Error {
     let limit = match why {
         admission::Refused::Full => Limit::MaxConnections,
         admission::Refused::Unauthenticated => Limit::Unauthenticated,
@@ -78,7 +79,7 @@ fn overloaded(why: admission::Refused) -> Problem {
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         error = error.after_ms(wait.saturating_add(spread));
     }
-    error.into()
+    error
 }
 
 /// What stands in `Sec-WebSocket-Protocol`.

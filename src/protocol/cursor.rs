@@ -16,8 +16,9 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// Digits of the largest Offset.
 const OFFSET_DIGITS_MAX: usize = 16;
 const CHECK_DIGITS: usize = 4;
-/// Most Cursors that one text may list: one for each Namespace of a stream.
-pub const LISTED_MAX: usize = 16;
+/// Most Cursors that one text may list: one for each Namespace of a stream, and as many again of
+/// histories that are no more, until their client has been told.
+pub const LISTED_MAX: usize = 32;
 
 impl fmt::Display for Epoch {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

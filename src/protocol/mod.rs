@@ -11,6 +11,7 @@ pub mod frame;
 pub mod json;
 pub mod limit;
 pub mod replay;
+pub mod stream;
 
 pub use close::Close;
 pub use envelope::Envelope;

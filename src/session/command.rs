@@ -7,10 +7,10 @@ use super::replay::not_kept;
 use super::subscription::State;
 use super::{Output, PageOf, Phase, Scene, Session};
 use crate::auth::{Claims, Denied, Token, Verb};
+use crate::namespace::Namespaces;
 use crate::protocol::error::Code;
 use crate::protocol::frame::{Ask, Wanted};
 use crate::protocol::json::BadMessage;
-use crate::protocol::replay::Begin;
 use crate::protocol::{Close, Command, Error, From, Id, Limit, Reply};
 use crate::publication::{Draft, Published};
 use crate::topic::{Pattern, Topic, TopicError};
@@ -112,15 +112,10 @@ impl Session {
         for one in wanted {
             match self.subscribable(scene, &one) {
                 Ok((pattern, from)) => {
-                    let number = self.subscriptions.add(pattern.clone(), id.clone());
-                    scene.out.push(Output::Begin(number, pattern.clone()));
-                    match from {
-                        From::Live => {
-                            let begin = Begin::From(From::Live);
-                            scene.out.push(Output::Attach(number, pattern, begin));
-                        }
-                        from => self.ask_later(number, Begin::From(from)),
-                    }
+                    let number = self.subscriptions.next_number();
+                    self.subscriptions.add(number, pattern.clone(), id.clone());
+                    scene.out.push(Output::Begin(number, pattern));
+                    self.begin(scene, number, from);
                 }
                 Err(error) => {
                     let too_many = error.code == Code::TooManySubscriptions;
@@ -139,27 +134,7 @@ impl Session {
     }
 
     fn subscribable(&self, scene: &Scene<'_>, wanted: &Wanted) -> Result<(Pattern, From), Error> {
-        let pattern = Pattern::parse_subscription(&wanted.topic)
-            .map_err(|why| invalid(&wanted.topic, &why))?;
-        if scene.config.namespaces.rules(pattern.namespace()).is_none() {
-            let words = format!("the namespace {:?} is not configured", pattern.namespace());
-            return Err(Error::new(Code::InvalidTopic, words));
-        }
-        if !scene.config.namespaces.can_match(&pattern) {
-            let words = format!("{pattern} matches no topic that its namespace can have");
-            return Err(Error::new(Code::InvalidTopic, words));
-        }
-        let from = begin(&wanted.from)?;
-        if matches!(from, From::LastN(_)) && pattern.is_wild() {
-            let words = "the last n are those of one topic, not of a pattern";
-            return Err(Error::new(Code::InvalidFrom, words));
-        }
-        if wanted.max_hz {
-            return Err(Error::new(Code::NotSupported, "max_hz is not there yet"));
-        }
-        if let Some(claims) = &self.claims {
-            may_subscribe(claims, &pattern)?;
-        }
+        let (pattern, from) = readable(&scene.config.namespaces, self.claims.as_deref(), wanted)?;
         if self.subscriptions.contains(&pattern) {
             let words = format!("{pattern} is subscribed on this connection");
             return Err(Error::new(Code::AlreadySubscribed, words));
@@ -180,7 +155,7 @@ impl Session {
         from: Option<Result<From, Code>>,
         limit: u16,
     ) {
-        match self.readable(scene, text, from.as_ref()) {
+        match self.page_of(scene, text, from.as_ref()) {
             Ok((topic, from)) => {
                 self.reads += 1;
                 scene.out.push(Output::Read(PageOf { id, topic, from, limit }));
@@ -189,7 +164,7 @@ impl Session {
         }
     }
 
-    fn readable(
+    fn page_of(
         &self,
         scene: &Scene<'_>,
         text: &str,
@@ -305,6 +280,36 @@ impl Session {
             self.limits.get_or_insert_with(|| Box::new(Limits::new(scene.config.commands, now)));
         strike(limits, now)
     }
+}
+
+/// Reads what a Subscription is to be: of what there is, and covered by these Claims.
+pub(super) fn readable(
+    namespaces: &Namespaces,
+    claims: Option<&Claims>,
+    wanted: &Wanted,
+) -> Result<(Pattern, From), Error> {
+    let pattern =
+        Pattern::parse_subscription(&wanted.topic).map_err(|why| invalid(&wanted.topic, &why))?;
+    if namespaces.rules(pattern.namespace()).is_none() {
+        let words = format!("the namespace {:?} is not configured", pattern.namespace());
+        return Err(Error::new(Code::InvalidTopic, words));
+    }
+    if !namespaces.can_match(&pattern) {
+        let words = format!("{pattern} matches no topic that its namespace can have");
+        return Err(Error::new(Code::InvalidTopic, words));
+    }
+    let from = begin(&wanted.from)?;
+    if matches!(from, From::LastN(_)) && pattern.is_wild() {
+        let words = "the last n are those of one topic, not of a pattern";
+        return Err(Error::new(Code::InvalidFrom, words));
+    }
+    if wanted.max_hz {
+        return Err(Error::new(Code::NotSupported, "max_hz is not there yet"));
+    }
+    if let Some(claims) = claims {
+        may_subscribe(claims, &pattern)?;
+    }
+    Ok((pattern, from))
 }
 
 /// Where to begin, or the words for why that could not be read.

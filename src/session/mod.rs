@@ -9,6 +9,7 @@
 mod command;
 pub mod limits;
 mod replay;
+pub mod stream;
 pub mod subscription;
 
 use std::collections::VecDeque;
@@ -23,15 +24,16 @@ use crate::protocol::error::Code;
 use crate::protocol::frame::{Heartbeat, Limits as TellLimits, Wanted};
 use crate::protocol::json::BadMessage;
 use crate::protocol::replay::{Begin, Replay};
-use crate::protocol::{Close, Command, Envelope, Error, From, GapReason, Id, Push, Reply};
+use crate::protocol::{Close, Command, Envelope, Error, From, GapReason, Id, Limit, Push, Reply};
 use crate::publication::{Cursor, Draft, Published, Timestamp};
 use crate::topic::{BYTES_MAX, Pattern, Topic};
 use limits::{Limits, Rate};
 use replay::Replays;
+use stream::{Stream, Streaming};
 use subscription::{State, Subscriptions};
 
 /// A user with all the Connections that one may have is told to come back after this.
-const CONNECTION_LIMIT_MS: u64 = 10_000;
+pub const CONNECTION_LIMIT_MS: u64 = 10_000;
 
 /// A reading of the monotonic clock, in milliseconds since the node began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +101,8 @@ pub struct Handshake {
 pub enum Input {
     /// The socket is there.
     Open(Handshake),
+    /// The same, of a client that only listens.
+    Stream(Box<Streaming>),
     /// A text frame came.
     Command(Result<Command, BadMessage>),
     /// The answer to [`Output::Verify`].
@@ -138,8 +142,8 @@ pub enum Output {
     Verify(Token),
     /// There is a Subscription to this Pattern now. Others may share it.
     Begin(u32, Pattern),
-    /// Ask the Feed of this Pattern for what the Subscription missed, and to let it join.
-    Attach(u32, Pattern, Begin),
+    /// Ask the Feed of these Patterns for what the Subscriptions missed, and to let them join.
+    Attach(u32, Arc<[Pattern]>, Begin),
     /// Send these Publications.
     Deliver(Vec<Arc<Envelope>>),
     /// The Subscription is live: from now on it gets what comes.
@@ -154,6 +158,8 @@ pub enum Output {
     Read(PageOf),
     /// Show life like this.
     Heartbeat(Heartbeat),
+    /// Count this bound: it was met, and no `error` says so.
+    Met(Limit),
     /// End the Connection.
     Close(Close),
 }
@@ -192,6 +198,8 @@ pub struct Session {
     limits: Option<Box<Limits>>,
     publishing: Option<Box<Publishing>>,
     replays: Option<Box<Replays>>,
+    /// Its client only listens.
+    stream: Option<Box<Stream>>,
     /// Pages that are being read.
     reads: u8,
     /// How the node's link stands, as far as the client knows: whole, unless it was told otherwise.
@@ -266,6 +274,7 @@ impl Session {
             limits: None,
             publishing: None,
             replays: None,
+            stream: None,
             reads: 0,
             bus_connected: true,
         }
@@ -280,6 +289,7 @@ impl Session {
         }
         match input {
             Input::Open(handshake) => self.open(scene, handshake),
+            Input::Stream(streaming) => self.stream(scene, *streaming),
             Input::Command(command) => self.command(scene, command),
             Input::Verified(verdict) => self.verified(scene, verdict),
             Input::Attached(number, replay) => self.attached(scene, number, *replay),
@@ -298,8 +308,9 @@ impl Session {
                     self.tell_bus(scene, connected);
                 }
             }
+            // Who only listens leaves when it is time.
             Input::GoingAway(reconnect_in_ms) => {
-                if matches!(self.phase, Phase::Open { .. }) {
+                if matches!(self.phase, Phase::Open { .. }) && self.stream.is_none() {
                     scene.out.push(Output::Push(Push::GoingAway { reconnect_in_ms }));
                 }
             }
@@ -330,8 +341,8 @@ impl Session {
 
     /// Lets a Subscription share the one copy of its Pattern.
     pub fn share(&mut self, number: u32, pattern: Pattern) {
-        if let Some(subscription) = self.subscriptions.numbered(number) {
-            subscription.pattern = pattern;
+        if let Some(one) = self.subscriptions.numbered(number).find(|one| one.pattern == pattern) {
+            one.pattern = pattern;
         }
     }
 

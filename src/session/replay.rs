@@ -5,12 +5,14 @@
 //! one Subscription is under way at a time; the others of the Connection wait in line.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::subscription::State;
 use super::{Output, Page, Scene, Session};
 use crate::protocol::replay::{Begin, Replay, Rest};
-use crate::protocol::{Code, Error, Push, Reply};
+use crate::protocol::{Close, Code, Error, From, Push, Reply};
 use crate::publication::Cursor;
+use crate::topic::Pattern;
 
 /// The Subscriptions of a Session that have not got all that they missed.
 #[derive(Default)]
@@ -27,6 +29,19 @@ impl Session {
         self.replays.as_ref().is_some_and(|all| all.under_way.is_none() && !all.waiting.is_empty())
     }
 
+    /// Asks for what it missed: at once if that is nothing.
+    pub(super) fn begin(&mut self, scene: &mut Scene<'_>, number: u32, from: From) {
+        if from != From::Live {
+            return self.ask_later(number, Begin::From(from));
+        }
+        let patterns = self.patterns(number);
+        scene.out.push(Output::Attach(number, patterns, Begin::From(from)));
+    }
+
+    fn patterns(&mut self, number: u32) -> Arc<[Pattern]> {
+        self.subscriptions.numbered(number).map(|one| one.pattern.clone()).collect()
+    }
+
     /// Asks for what a Subscription missed as soon as there is room for it.
     pub(super) fn ask_later(&mut self, number: u32, begin: Begin) {
         self.replays.get_or_insert_default().waiting.push_back((number, begin));
@@ -39,10 +54,11 @@ impl Session {
         };
         while let Some((number, begin)) = replays.waiting.pop_front() {
             // It may have ended since.
-            if let Some(subscription) = self.subscriptions.numbered(number) {
+            let patterns: Arc<[Pattern]> =
+                self.subscriptions.numbered(number).map(|one| one.pattern.clone()).collect();
+            if !patterns.is_empty() {
                 replays.under_way = Some(number);
-                let pattern = subscription.pattern.clone();
-                return scene.out.push(Output::Attach(number, pattern, begin));
+                return scene.out.push(Output::Attach(number, patterns, begin));
             }
         }
         self.replays = None;
@@ -61,45 +77,65 @@ impl Session {
 
     pub(super) fn attached(&mut self, scene: &mut Scene<'_>, number: u32, replay: Replay) {
         self.answered(number);
-        let Some(subscription) =
-            self.subscriptions.numbered(number).filter(|one| one.state != State::Live)
-        else {
+        if self.is_stranger(scene, number, &replay) {
             return;
-        };
-        let topic = subscription.pattern.clone();
-        let next = if replay.rest.is_some() { State::Replaying } else { State::Live };
+        }
         let replayed = u32::try_from(replay.envelopes.len()).unwrap_or(u32::MAX);
         let more = replay.rest.is_some();
-        match std::mem::replace(&mut subscription.state, next) {
-            State::Attaching(id) => scene.reply(Reply::Subscribed {
-                id: id.map(|id| *id),
-                topic: topic.clone(),
-                cursor: replay.cursor,
-                recovered: replay.recovered.is_ok(),
-                reason: replay.recovered.err(),
-                replayed,
-                more,
-            }),
-            State::Replaying | State::Live => {
-                if let Err(reason) = replay.recovered {
-                    let (topic, missed) = (topic.clone(), replay.missed);
-                    scene.out.push(Output::Push(Push::Gap { topic, reason, missed }));
+        let is_stream = self.stream.is_some();
+        let mut first = None;
+        for subscription in self.subscriptions.numbered(number) {
+            let next = match subscription.state {
+                State::Live => continue,
+                State::Attaching(_) | State::Replaying if more => State::Replaying,
+                State::Attaching(_) | State::Replaying => State::Live,
+            };
+            let topic = subscription.pattern.clone();
+            first.get_or_insert_with(|| topic.clone());
+            match std::mem::replace(&mut subscription.state, next) {
+                State::Attaching(id) if !is_stream => scene.reply(Reply::Subscribed {
+                    id: id.map(|id| *id),
+                    topic,
+                    cursor: replay.cursor,
+                    recovered: replay.recovered.is_ok(),
+                    reason: replay.recovered.err(),
+                    replayed,
+                    more,
+                }),
+                State::Attaching(_) | State::Replaying | State::Live => {
+                    if let Err(reason) = replay.recovered {
+                        let (topic, missed) = (topic.clone(), replay.missed);
+                        scene.out.push(Output::Push(Push::Gap { topic, reason, missed }));
+                    }
+                    scene.out.push(Output::Push(Push::Replay { topic, replayed, more }));
                 }
-                let topic = topic.clone();
-                scene.out.push(Output::Push(Push::Replay { topic, replayed, more }));
             }
         }
+        let Some(first) = first else {
+            return;
+        };
         if !replay.envelopes.is_empty() {
             scene.out.push(Output::Deliver(replay.envelopes));
         }
-        match replay.rest {
-            Some(rest) => self.ask_later(number, Begin::Rest(rest)),
-            None => scene.out.push(Output::Join(topic)),
+        if let Some(rest) = replay.rest {
+            return self.ask_later(number, Begin::Rest(rest));
+        }
+        for subscription in self.subscriptions.numbered(number) {
+            scene.out.push(Output::Join(subscription.pattern.clone()));
+        }
+        if let (true, Some(cursor)) = (is_stream, replay.cursor) {
+            // It has no `subscribed` to learn its place from.
+            let namespace = first.namespace().into();
+            scene.out.push(Output::Push(Push::Position { namespace, cursor }));
         }
     }
 
     pub(super) fn attach_failed(&mut self, scene: &mut Scene<'_>, number: u32, error: Error) {
         self.answered(number);
+        if self.stream.is_some() {
+            scene.out.extend(error.limit.map(Output::Met));
+            return self.close(scene, Close::Refused(error.code));
+        }
         let Some(failed) = self.subscriptions.remove_if(|one| one.number == number) else {
             return;
         };
@@ -125,9 +161,13 @@ impl Session {
     /// What is live there goes on from a place behind which it has got nothing.
     pub(super) fn overrun(&mut self, scene: &mut Scene<'_>, namespace: &str, cursor: Cursor) {
         let rest = Rest::Missed { after: cursor, until: cursor.offset, left: 0 };
+        let mut asked = None;
         for (number, pattern) in self.subscriptions.pause(namespace) {
             scene.out.push(Output::Pause(pattern));
-            self.ask_later(number, Begin::Rest(rest));
+            // Those that share a number stand behind one another.
+            if asked.replace(number) != Some(number) {
+                self.ask_later(number, Begin::Rest(rest));
+            }
         }
     }
 

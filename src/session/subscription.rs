@@ -7,7 +7,8 @@ use crate::topic::Pattern;
 /// A Subscription, from the ask to its end.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Its number on this Connection; never used again.
+    /// The number of its attach on this Connection; never used again. Those of a stream that begin
+    /// together share one.
     pub number: u32,
     /// What it wants.
     pub pattern: Pattern,
@@ -54,14 +55,24 @@ impl Subscriptions {
         self.list.is_empty()
     }
 
-    /// Adds one that begins to attach, and gives its number.
-    pub fn add(&mut self, pattern: Pattern, id: Option<Id>) -> u32 {
+    /// A number that was never used.
+    pub const fn next_number(&mut self) -> u32 {
         self.next += 1;
+        self.next
+    }
+
+    /// Adds one that begins to attach under this number.
+    pub fn add(&mut self, number: u32, pattern: Pattern, id: Option<Id>) {
         let state = State::Attaching(id.map(Box::new));
         // Most Connections have a single one for life.
         self.list.reserve_exact(1);
-        self.list.push(Subscription { number: self.next, pattern, state });
-        self.next
+        self.list.push(Subscription { number, pattern, state });
+    }
+
+    /// Whether one has not been answered yet.
+    #[must_use]
+    pub fn is_attaching(&self) -> bool {
+        self.list.iter().any(|one| matches!(one.state, State::Attaching(_)))
     }
 
     /// The Patterns of those that are live, oldest first.
@@ -87,9 +98,9 @@ impl Subscriptions {
         self.list.iter().any(|subscription| subscription.pattern == *pattern)
     }
 
-    /// The one with this number.
-    pub fn numbered(&mut self, number: u32) -> Option<&mut Subscription> {
-        self.list.iter_mut().find(|subscription| subscription.number == number)
+    /// Those with this number: one, or those of a stream that began together.
+    pub fn numbered(&mut self, number: u32) -> impl Iterator<Item = &mut Subscription> {
+        self.list.iter_mut().filter(move |subscription| subscription.number == number)
     }
 
     /// Takes out the one with this Pattern.

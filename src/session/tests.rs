@@ -7,8 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::auth::Grants;
+use crate::namespace::{self, History};
 use crate::protocol::frame::Heartbeat;
 use crate::protocol::json;
+use crate::protocol::replay::Rest;
+use crate::publication::Epoch;
 use crate::topic::Topic;
 
 /// A Session, and the clocks it is told.
@@ -161,10 +164,10 @@ fn line(output: &Output) -> String {
         Output::Push(Push::Ping) => "ping".to_owned(),
         Output::Verify(_) => "verify".to_owned(),
         Output::Begin(number, pattern) => format!("begin {number} {pattern}"),
-        Output::Attach(number, pattern, Begin::From(From::Live)) => {
-            format!("attach {number} {pattern}")
+        Output::Attach(number, patterns, Begin::From(From::Live)) => {
+            format!("attach {number} {}", list(patterns))
         }
-        Output::Attach(number, pattern, _) => format!("attach {number} {pattern} behind"),
+        Output::Attach(number, patterns, _) => format!("attach {number} {} behind", list(patterns)),
         Output::Deliver(envelopes) => format!("deliver {}", envelopes.len()),
         Output::Pause(pattern) => format!("pause {pattern}"),
         Output::Read(page) => format!("read {}", page.topic),
@@ -178,6 +181,7 @@ fn line(output: &Output) -> String {
         Output::Publish(_, draft) => {
             format!("publish {}", String::from_utf8_lossy(&draft.payload))
         }
+        Output::Met(limit) => format!("met {}", limit.key()),
         Output::Heartbeat(heartbeat) => format!("heartbeat {heartbeat:?}"),
         Output::Close(close) => {
             let ms = match close {
@@ -187,6 +191,10 @@ fn line(output: &Output) -> String {
             format!("close {} {}{ms}", close.status().unwrap(), close.text())
         }
     }
+}
+
+fn list(patterns: &[Pattern]) -> String {
+    patterns.iter().map(Pattern::as_str).collect::<Vec<_>>().join(",")
 }
 
 fn reply_line(reply: &Reply) -> String {
@@ -676,6 +684,99 @@ fn an_end_lets_go_of_everything_once() {
     assert!(client.says("{").is_empty());
 }
 
+// Who only listens.
+
+/// A place in the history with this Epoch.
+fn place(epoch: u32, offset: u64) -> Cursor {
+    Cursor { epoch: Epoch::new(epoch), offset, check: None }
+}
+
+/// A Session that streams these Topics to a client that brought these Cursors; `k` and `l` are kept. What
+/// it wants first.
+fn streams(topics: &[&str], from: From, brought: &[Cursor]) -> (Client, Vec<String>) {
+    let kept = namespace::Config { history: Some(History::default()), ..Default::default() };
+    let kept = ["k", "l"].map(|name| (name.to_owned(), kept.clone()));
+    let mut client = Client::new(config(None));
+    client.config.namespaces = Arc::new(Namespaces::new(kept.into(), false));
+    let wanted = |topic: &&str| Wanted { from: Ok(from.clone()), ..wanted(topic) };
+    let wanted: Vec<Wanted> = topics.iter().map(wanted).collect();
+    let brought = (!brought.is_empty()).then(|| brought.into());
+    let claims = claims(Some("ana"), &[">"], None);
+    let read = Streaming::read(&client.config.namespaces, claims, &wanted, brought).unwrap();
+    let first = client.hears(Input::Stream(Box::new(read)));
+    (client, first)
+}
+
+/// An answer: what is missing, the place behind it, and whether more is to come.
+fn answered(number: u32, recovered: Result<(), GapReason>, cursor: Cursor, more: bool) -> Input {
+    let rest = more.then_some(Rest::Values { above: cursor });
+    let replay = Replay { cursor: Some(cursor), rest, ..Replay::live([].into(), recovered) };
+    Input::Attached(number, Box::new(replay))
+}
+
+#[test]
+fn patterns_of_a_kept_namespace_replay_together() {
+    let topics = ["k.a", "x.a", "k.*", "k.a", "l.a"];
+    let (mut client, first) = streams(&topics, From::Last, &[]);
+    assert!(first.is_empty() && client.session.is_hungry());
+    assert_eq!(client.hears(Input::Room), ["attach 2 x.a behind"]);
+    let why = Err(GapReason::HistoryTrimmed);
+    let replay = Replay::live([].into(), why);
+    let heard = client.hears(Input::Attached(2, Box::new(replay)));
+    assert_eq!(heard, ["gap x.a", "replay x.a 0 false", "join x.a"]);
+    assert_eq!(client.hears(Input::Room), ["attach 1 k.a,k.* behind"]);
+    let heard = client.hears(answered(1, Ok(()), place(7, 1), true));
+    assert_eq!(heard, ["replay k.a 0 true", "replay k.* 0 true"]);
+    assert!(client.session.subscriptions().is_attaching());
+    assert_eq!(client.hears(Input::Room), ["attach 3 l.a behind"]);
+    client.hears(answered(3, Ok(()), place(8, 1), false));
+    assert_eq!(client.hears(Input::Room), ["attach 1 k.a,k.* behind"]);
+    let heard = client.hears(answered(1, Ok(()), place(7, 2), false));
+    let joined = ["replay k.a 0 false", "replay k.* 0 false", "join k.a", "join k.*", "position k"];
+    assert_eq!(heard, joined);
+    let heard = client.hears(Input::Overrun("k".into(), place(7, 3)));
+    assert_eq!(heard, ["pause k.a", "pause k.*"]);
+    assert_eq!(client.hears(Input::Room), ["attach 1 k.a,k.* behind"]);
+}
+
+#[test]
+fn a_namespace_without_a_cursor_is_new_if_none_is_left_over() {
+    let (mut client, _) = streams(&["k.a", "l.a"], From::Live, &[place(7, 5)]);
+    assert_eq!(client.hears(Input::Room), ["attach 1 k.a behind"]);
+    // It knows none of them: whether it is new, only the other can say.
+    assert!(client.hears(answered(1, Err(GapReason::EpochChanged), place(6, 9), false)).is_empty());
+    assert_eq!(client.hears(Input::Room), ["attach 2 l.a behind"]);
+    let heard = client.hears(answered(2, Ok(()), place(7, 6), false));
+    assert_eq!(heard, ["replay l.a 0 false", "join l.a", "position l"]);
+    assert_eq!(client.hears(Input::Room), ["attach 1 k.a"]);
+}
+
+#[test]
+fn a_cursor_that_is_left_over_is_told_to_who_has_none() {
+    let brought = [place(7, 5), place(9, 5)];
+    let (mut client, _) = streams(&["k.a", "k.b", "l.a"], From::Live, &brought);
+    client.hears(Input::Room);
+    client.hears(answered(1, Err(GapReason::EpochChanged), place(6, 9), false));
+    client.hears(Input::Room);
+    let heard = client.hears(answered(2, Ok(()), place(7, 6), false));
+    assert_eq!(heard, ["gap k.a", "gap k.b", "replay l.a 0 false", "join l.a", "position l"]);
+    // From where it was when it said so.
+    assert_eq!(client.hears(Input::Room), ["attach 1 k.a,k.b behind"]);
+    client.hears(answered(1, Ok(()), place(6, 10), false));
+    assert_eq!(client.session.subscriptions().live().count(), 3);
+}
+
+#[test]
+fn a_stream_ends_with_the_first_attach_that_fails() {
+    let (mut client, _) = streams(&["k.a", "x.a"], From::Live, &[]);
+    client.hears(attached(2));
+    let error = Error::new(Code::TooManyTopics, "words").at(Limit::SnapshotTopics);
+    let heard = client.hears(Input::AttachFailed(1, error));
+    let ended =
+        ["met snapshot_topics", "leave k.a", "leave live x.a", "close 1011 too_many_topics"];
+    assert_eq!(heard, ended);
+}
+
 // Any sequence of inputs.
 
 /// One thing that happens to a Session.
@@ -882,7 +983,7 @@ impl Outside {
             }
             Output::Attach(number, ..) => self.feeds.push(number),
             Output::Pause(pattern) => assert_eq!(self.table.insert(pattern, false), Some(true)),
-            Output::Deliver(_) | Output::Read(_) => {}
+            Output::Deliver(_) | Output::Read(_) | Output::Met(_) => {}
             Output::Join(pattern) => assert_eq!(self.table.insert(pattern, true), Some(false)),
             Output::Leave(pattern, live) => assert_eq!(self.table.remove(&pattern), Some(live)),
             Output::Publish(_, draft) => {

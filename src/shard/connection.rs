@@ -2,21 +2,27 @@
 //!
 //! It writes straight to the socket, as much as the kernel takes; what is left waits until the socket
 //! is writable again, and then the Connection's own task goes on. It is kept small: a quiet one holds
-//! no buffer.
+//! no buffer. That of a stream has a queue in place of both: HTTP has the socket, and takes from there.
 
 use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::millis;
 use super::outbox::{Full, Outbox, Piece};
-use super::socket::Reader;
-use super::wheel::Slot;
+use super::socket::{self, Reader};
+use super::stream::{ALIVE_AFTER, Queue};
+use super::wheel::{SLOT_MS, Slot};
 use crate::admission::Pass;
 use crate::protocol::frame::Heartbeat;
+use crate::protocol::stream::Item;
+use crate::protocol::{Close, Envelope, Push, json};
 use crate::session::{Moment, Session};
 
 /// Most pieces of one `writev`; the kernel takes 1,024.
@@ -27,7 +33,7 @@ const PIECES_INLINE: usize = 64;
 /// One open socket.
 pub(super) struct Connection {
     pub(super) serial: u32,
-    pub(super) socket: TcpStream,
+    pub(super) wire: Wire,
     pub(super) session: Session,
     pub(super) outbox: Outbox,
     pub(super) reader: Reader,
@@ -59,6 +65,45 @@ pub(super) struct Connection {
     pub(super) goodbye: Option<Goodbye>,
 }
 
+/// What leads to the client.
+pub(super) enum Wire {
+    /// A socket that is ours.
+    Socket(TcpStream),
+    /// The body of an HTTP answer.
+    Stream(Box<Queue>),
+}
+
+/// What goes to a client, as each kind of wire takes it.
+pub(super) struct Frame {
+    piece: Piece,
+    /// None: no stream shows it.
+    item: Option<Item>,
+}
+
+impl Frame {
+    /// A Publication.
+    pub(super) fn publication(envelope: &Arc<Envelope>) -> Self {
+        let piece = Rc::new(envelope.framed(socket::text).clone());
+        Self { piece, item: Some(Item::Publication(Arc::clone(envelope))) }
+    }
+
+    /// What the node says unasked.
+    pub(super) fn push(push: Push) -> Self {
+        let piece = Rc::new(socket::text(&json::push(&push)));
+        Self { piece, item: Some(Item::Push(push)) }
+    }
+
+    /// What only a socket takes.
+    pub(super) fn encoded(bytes: Bytes) -> Self {
+        Self { piece: Rc::new(bytes), item: None }
+    }
+
+    /// A stream's sign of life.
+    pub(super) fn alive() -> Self {
+        Self { item: Some(Item::Alive), ..Self::encoded(Bytes::new()) }
+    }
+}
+
 /// The last moments of a Connection whose peer may still hear.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Goodbye {
@@ -76,22 +121,54 @@ impl Connection {
     /// no room.
     pub(super) fn push(
         &mut self,
-        piece: &Piece,
+        frame: &Frame,
         bytes_max: usize,
         now: Moment,
         writes: &mut u64,
     ) -> Result<(), Full> {
-        if self.outbox.push(piece, bytes_max).is_ok() {
+        if let Wire::Stream(queue) = &mut self.wire {
+            let Some(item) = &frame.item else { return Ok(()) };
+            if queue.is_empty() {
+                self.blocked = Some(now);
+            }
+            return queue.push(item.clone(), bytes_max);
+        }
+        if self.outbox.push(&frame.piece, bytes_max).is_ok() {
             return Ok(());
         }
         // A broken socket shows again to the Connection's task, which ends it.
         let _ = self.flush(now, writes);
-        self.outbox.push(piece, bytes_max)
+        self.outbox.push(&frame.piece, bytes_max)
+    }
+
+    /// What waits for the client.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        match &self.wire {
+            Wire::Socket(_) => self.outbox.bytes(),
+            Wire::Stream(queue) => queue.bytes(),
+        }
+    }
+
+    /// Whether it is a stream that would have room if it only had its turn.
+    pub(super) fn is_due(&self, bytes: usize) -> bool {
+        match &self.wire {
+            Wire::Socket(_) => false,
+            Wire::Stream(queue) => queue.is_awaited() && queue.bytes() > bytes,
+        }
+    }
+
+    /// Whether its client only listens.
+    pub(super) const fn is_stream(&self) -> bool {
+        matches!(self.wire, Wire::Stream(_))
     }
 
     /// Writes what waits, up to what the socket takes. Once it takes no more, its task is woken when
     /// it does again; until then this does nothing.
     pub(super) fn flush(&mut self, now: Moment, writes: &mut u64) -> Result<(), Broken> {
+        let Wire::Socket(_) = self.wire else {
+            self.wake();
+            return Ok(());
+        };
         while !self.outbox.is_empty() {
             if self.blocked.is_some() && !self.writable()? {
                 return Ok(());
@@ -116,32 +193,69 @@ impl Connection {
     }
 
     fn write(&self) -> io::Result<usize> {
+        let Wire::Socket(socket) = &self.wire else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         let slices: SmallVec<[IoSlice<'_>; PIECES_INLINE]> =
             self.outbox.slices().take(PIECES_MAX).collect();
         match slices.as_slice() {
-            [one] => self.socket.try_write(one),
-            many => self.socket.try_write_vectored(many),
+            [one] => socket.try_write(one),
+            many => socket.try_write_vectored(many),
         }
     }
 
     /// Whether the socket takes bytes; if not, its task is woken when it does. Before its task has
     /// run there is nobody to wake, and that first run flushes.
     fn writable(&self) -> Result<bool, Broken> {
-        let Some(waker) = &self.waker else {
+        let (Some(waker), Wire::Socket(socket)) = (&self.waker, &self.wire) else {
             return Ok(false);
         };
-        match self.socket.poll_write_ready(&mut Context::from_waker(waker)) {
+        match socket.poll_write_ready(&mut Context::from_waker(waker)) {
             Poll::Ready(Ok(())) => Ok(true),
             Poll::Ready(Err(_)) => Err(Broken),
             Poll::Pending => Ok(false),
         }
     }
 
-    /// Since when its heartbeat counts silence: the peer's, or in mode `message` also ours.
+    /// What is still to be said, when it has ended: what the socket takes at once still leaves, and
+    /// behind that the reason.
+    pub(super) fn say_goodbye(&mut self, close: &Close, now: Moment, writes: &mut u64) {
+        let Some(status) = close.status() else {
+            return;
+        };
+        if let Wire::Stream(queue) = &mut self.wire {
+            return queue.say_goodbye(close);
+        }
+        // If the socket is broken, so it is for the goodbye.
+        let _ = self.flush(now, writes);
+        self.outbox.drop_unsent();
+        let goodbye = Rc::new(socket::close(status, close.reason()));
+        let _ = self.outbox.push(&goodbye, usize::MAX);
+    }
+
+    /// Since when its heartbeat counts silence: the peer's, or in mode `message` also ours; of a
+    /// stream ours alone, and while something waits it is not silence.
     pub(super) fn quiet_since(&self) -> Moment {
-        match self.heartbeat {
-            Heartbeat::Frame => self.heard,
-            Heartbeat::Message => self.heard.min(self.said),
+        match (&self.wire, self.heartbeat) {
+            (Wire::Stream(_), _) => self.blocked.unwrap_or(self.said).max(self.said),
+            (Wire::Socket(_), Heartbeat::Frame) => self.heard,
+            (Wire::Socket(_), Heartbeat::Message) => self.heard.min(self.said),
+        }
+    }
+
+    /// How long that silence may be, if it may be so long for sockets. The wheel looks up to two
+    /// slots late.
+    pub(super) fn silence_ms(&self, sockets: u64) -> u64 {
+        match &self.wire {
+            Wire::Socket(_) => sockets,
+            Wire::Stream(_) => millis(ALIVE_AFTER) - 2 * SLOT_MS,
+        }
+    }
+
+    /// Lets its task, or HTTP, look again.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
         }
     }
 
@@ -154,6 +268,8 @@ impl Connection {
 
     /// Shuts the socket, both ways or only ours. The peer may have been faster.
     pub(super) fn shut(&self, how: std::net::Shutdown) {
-        let _ = SockRef::from(&self.socket).shutdown(how);
+        if let Wire::Socket(socket) = &self.wire {
+            let _ = SockRef::from(socket).shutdown(how);
+        }
     }
 }

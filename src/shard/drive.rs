@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
+use super::connection::{Frame, Wire};
 use super::socket::{self, Incoming};
 use super::{Key, Shard};
 use crate::protocol::{Close, Code, Limit, json};
@@ -76,10 +77,13 @@ impl Shard {
         let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none()) else {
             return false;
         };
+        let Wire::Socket(socket) = &connection.wire else {
+            return false;
+        };
         bytes.clear();
         bytes.reserve(READ_BYTES);
-        let read = match connection.socket.poll_read_ready(cx) {
-            Poll::Ready(ready) => ready.and_then(|()| connection.socket.try_read_buf(bytes)),
+        let read = match socket.poll_read_ready(cx) {
+            Poll::Ready(ready) => ready.and_then(|()| socket.try_read_buf(bytes)),
             Poll::Pending => return false,
         };
         match read {
@@ -131,7 +135,7 @@ impl Shard {
             connection.pinged = None;
             match incoming {
                 Incoming::Text(text) => self.handle(key, Input::Command(json::decode(&text))),
-                Incoming::Ping(payload) => self.send(key, socket::pong(&payload)),
+                Incoming::Ping(payload) => self.send(key, &Frame::encoded(socket::pong(&payload))),
                 Incoming::Pong | Incoming::Fragment => {}
                 Incoming::Close(status) => self.end(key, Close::ByPeer(status)),
             }

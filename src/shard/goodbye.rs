@@ -4,14 +4,13 @@
 //! the peer to shut its own, and everything freed.
 
 use std::net::Shutdown;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tracing::info;
 
-use super::connection::Goodbye;
+use super::connection::{Goodbye, Wire};
 use super::drive::READS_PER_TURN;
-use super::{Key, Shard, socket};
+use super::{Key, Shard};
 use crate::protocol::Close;
 use crate::protocol::error::Code;
 use crate::session::Moment;
@@ -33,13 +32,7 @@ impl Shard {
         connection.unread = None;
         connection.goodbye = Some(Goodbye { until: Moment(now.0 + GOODBYE_MS), shut: false });
         let mut writes = 0;
-        if let Some(status) = close.status() {
-            // What the socket takes at once still leaves. If it is broken, so it is for the goodbye.
-            let _ = connection.flush(now, &mut writes);
-            connection.outbox.drop_unsent();
-            let goodbye = Rc::new(socket::close(status, close.reason()));
-            let _ = connection.outbox.push(&goodbye, usize::MAX);
-        }
+        connection.say_goodbye(&close, now, &mut writes);
         self.counts.writes.add(writes);
         if let Some(limit) = close.limit() {
             self.counts.hit(limit);
@@ -61,8 +54,8 @@ impl Shard {
         self.flush(key, now);
         self.schedule(key);
         // Its task shuts our side once the goodbye is out.
-        if let Some(waker) = self.get(key).and_then(|one| one.waker.as_ref()) {
-            waker.wake_by_ref();
+        if let Some(connection) = self.get(key) {
+            connection.wake();
         }
     }
 
@@ -96,14 +89,17 @@ impl Shard {
         if !std::mem::replace(&mut goodbye.shut, true) {
             connection.shut(Shutdown::Write);
         }
+        let Wire::Socket(socket) = &connection.wire else {
+            return Poll::Pending;
+        };
         let mut thrown_away = [0; 1_024];
         for _ in 0..READS_PER_TURN {
-            match connection.socket.poll_read_ready(cx) {
+            match socket.poll_read_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => break,
                 Poll::Ready(Ok(())) => {}
             }
-            match connection.socket.try_read(&mut thrown_away) {
+            match socket.try_read(&mut thrown_away) {
                 Ok(1..) => {}
                 Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => {}
                 Ok(0) | Err(_) => break,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::connection::Connection;
+use super::connection::{Connection, Frame};
 use super::{Key, SLOT_GRACE, Shard, millis, socket, spread, wheel};
 use crate::protocol::error::Code;
 use crate::protocol::frame::Heartbeat;
-use crate::protocol::{Close, Limit, Push, json};
+use crate::protocol::{Close, Limit, Push};
 use crate::session::{Input, Moment};
 
 /// A Shard that was stopped for longer than this judges nobody's silence by it.
@@ -47,7 +47,7 @@ impl Shard {
             self.counts.hit(Limit::WriteTimeout);
             self.end(key, Close::Refused(Code::SlowConsumer));
             return self.remove(key);
-        } else if connection.leaves.is_some_and(|at| at.after(SLOT_GRACE) <= now) {
+        } else if connection.leaves.is_some_and(|at| at.after(grace(connection)) <= now) {
             self.end(key, Close::Later(Code::Draining, spread(key)));
         } else if max_age
             .is_some_and(|age| connection.leaves.is_none() && old_at(connection, age) <= now)
@@ -87,11 +87,16 @@ impl Shard {
                 self.remove(key);
             }
             (Some(_), _) => {}
-            (None, heartbeat) if now.0 >= connection.quiet_since().0 + after => {
+            (None, heartbeat)
+                if now.0 >= connection.quiet_since().0 + connection.silence_ms(after) =>
+            {
+                if connection.is_stream() {
+                    return self.send(key, &Frame::alive());
+                }
                 connection.pinged = Some(now);
                 match heartbeat {
-                    Heartbeat::Frame => self.send(key, socket::ping()),
-                    Heartbeat::Message => self.send_text(key, &json::push(&Push::Ping)),
+                    Heartbeat::Frame => self.send(key, &Frame::encoded(socket::ping())),
+                    Heartbeat::Message => self.send(key, &Frame::push(Push::Ping)),
                 }
             }
             (None, _) => {}
@@ -118,7 +123,7 @@ impl Shard {
         let mut at = match (connection.goodbye, connection.pinged) {
             (Some(goodbye), _) => goodbye.until,
             (None, Some(pinged)) => Moment(pinged.0 + timeout),
-            (None, None) => Moment(connection.quiet_since().0 + after),
+            (None, None) => Moment(connection.quiet_since().0 + connection.silence_ms(after)),
         };
         if let Some(deadline) = connection.session.deadline() {
             at = at.min(deadline);
@@ -127,7 +132,7 @@ impl Shard {
             at = at.min(Moment(blocked.0 + write_timeout));
         }
         match (connection.leaves, max_age) {
-            (Some(leaves), _) => at = at.min(leaves.after(SLOT_GRACE)),
+            (Some(leaves), _) => at = at.min(leaves.after(grace(connection))),
             (None, Some(age)) => at = at.min(old_at(connection, age)),
             (None, None) => {}
         }
@@ -140,6 +145,11 @@ impl Shard {
             self.wheel.put(slot, key);
         }
     }
+}
+
+/// How long after its slot it may still be here. The end of a stream tells it to go.
+const fn grace(connection: &Connection) -> Duration {
+    if connection.is_stream() { Duration::ZERO } else { SLOT_GRACE }
 }
 
 /// When a Connection of this greatest age is sent elsewhere: within a tenth of it, early or late.

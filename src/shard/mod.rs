@@ -19,6 +19,7 @@ mod goodbye;
 mod heartbeat;
 pub mod outbox;
 pub mod socket;
+pub mod stream;
 pub mod table;
 pub mod wheel;
 
@@ -51,10 +52,10 @@ use crate::publication::Draft;
 use crate::publisher::Publisher;
 use crate::session::{self, Handshake, Input, Moment, Now, Output, PageOf, Session};
 use crate::topic::Pattern;
-use connection::Connection;
+use connection::{Connection, Frame, Wire};
 use counts::Counts;
 use drive::Drive;
-use outbox::{Outbox, Piece};
+use outbox::Outbox;
 use socket::Reader;
 use table::Table;
 use wheel::Wheel;
@@ -203,6 +204,8 @@ pub struct Shard {
     told: Vec<Key>,
     /// Whether the node reaches the others.
     bus_connected: bool,
+    /// A stream's queue fills while HTTP has not had its turn to take from it.
+    turn_owed: bool,
     outputs: Vec<Output>,
     scratch: BytesMut,
     tasks: TaskTracker,
@@ -324,6 +327,7 @@ impl Shard {
                 departing: Vec::new(),
                 told: Vec::new(),
                 bus_connected: true,
+                turn_owed: false,
                 outputs: Vec::new(),
                 scratch: BytesMut::new(),
                 tasks: TaskTracker::new(),
@@ -342,14 +346,15 @@ impl Shard {
 
     // Coming.
 
-    fn adopt(&mut self, mut takeover: Takeover) {
+    /// Gives a Connection its place; none if there is no more.
+    fn insert(&mut self, wire: Wire, outbox: Outbox, pass: Pass) -> Option<Key> {
         let now = self.now();
         self.serial = self.serial.wrapping_add(1);
         let connection = Connection {
             serial: self.serial,
-            socket: takeover.socket,
+            wire,
             session: Session::new(&self.world.config.session, now),
-            outbox: Outbox::behind(takeover.head),
+            outbox,
             reader: Reader::default(),
             unread: None,
             waker: None,
@@ -363,14 +368,19 @@ impl Shard {
             dirty: false,
             overflowed: false,
             leaves: None,
-            pass: takeover.pass,
+            pass,
             goodbye: None,
         };
-        let Ok(index) = u32::try_from(self.connections.insert(Box::new(connection))) else {
+        let index = u32::try_from(self.connections.insert(Box::new(connection))).ok()?;
+        self.counts.opened.add(1);
+        Some(Key { index, serial: self.serial })
+    }
+
+    fn adopt(&mut self, mut takeover: Takeover) {
+        let (wire, outbox) = (Wire::Socket(takeover.socket), Outbox::behind(takeover.head));
+        let Some(key) = self.insert(wire, outbox, takeover.pass) else {
             return;
         };
-        let key = Key { index, serial: self.serial };
-        self.counts.opened.add(1);
         let begun = catch_unwind(AssertUnwindSafe(|| {
             self.handle(key, Input::Open(takeover.handshake));
             if !takeover.read.is_empty() {
@@ -429,9 +439,9 @@ impl Shard {
                 if let Reply::Error { error: Error { limit: Some(limit), .. }, .. } = &reply {
                     self.counts.hit(*limit);
                 }
-                self.send_text(key, &json::reply(&reply));
+                self.send(key, &Frame::encoded(socket::text(&json::reply(&reply))));
             }
-            Output::Push(push) => self.send_text(key, &json::push(&push)),
+            Output::Push(push) => self.send(key, &Frame::push(push)),
             Output::Verify(token) => {
                 let verdict = self.world.auth.verify(&token, self.now().wall).map_err(|why| {
                     debug!(connection.id = %self.name(key), auth.reason = %why, "Token refused");
@@ -449,18 +459,22 @@ impl Shard {
                     connection.session.share(number, shared);
                 }
             }
-            Output::Attach(number, pattern, begin) => {
-                return self.attach(key, number, pattern, begin);
+            Output::Attach(number, patterns, begin) => {
+                return self.attach(key, number, patterns, begin);
             }
             Output::Deliver(envelopes) => {
                 let now = self.now().moment;
                 for envelope in envelopes {
-                    self.queue(key, &piece(&envelope), now);
+                    self.queue(key, &Frame::publication(&envelope), now);
                 }
             }
             Output::Join(pattern) => {
                 let all = self.live(key);
                 self.table.join(&pattern, key, &all);
+                if let Some(stream) = self.get(key).filter(|one| one.is_stream()) {
+                    // HTTP may wait for this before it answers at all.
+                    stream.wake();
+                }
             }
             Output::Pause(pattern) => {
                 let all = self.live(key);
@@ -480,6 +494,7 @@ impl Shard {
                     connection.heartbeat = heartbeat;
                 }
             }
+            Output::Met(limit) => self.counts.hit(limit),
             Output::Close(close) => self.end(key, close),
         }
         None
@@ -495,12 +510,18 @@ impl Shard {
             .map_or_else(Vec::new, |one| one.session.subscriptions().live().cloned().collect())
     }
 
-    fn attach(&mut self, key: Key, number: u32, pattern: Pattern, begin: Begin) -> Option<Input> {
+    fn attach(
+        &mut self,
+        key: Key,
+        number: u32,
+        patterns: Arc<[Pattern]>,
+        begin: Begin,
+    ) -> Option<Input> {
         self.release();
         let ticket = Ticket { connection: key.pack(), number };
         // Behind a release that waits, this attach would be undone by it.
         let asked = self.has_room_to_attach()
-            && self.world.feeds.attach(self.id, [pattern].into(), begin, ticket).is_ok();
+            && self.world.feeds.attach(self.id, patterns, begin, ticket).is_ok();
         if !asked {
             // Whatever holds it up, it is attaches that wait.
             return Some(Input::AttachFailed(number, overloaded(Limit::AttachesWaiting)));
@@ -517,7 +538,7 @@ impl Shard {
     fn feed(&mut self, key: Key) {
         let half = self.world.config.outbox_bytes / 2;
         let hungry = |one: &&mut Connection| {
-            one.session.is_hungry() && one.goodbye.is_none() && one.outbox.bytes() < half
+            one.session.is_hungry() && one.goodbye.is_none() && one.waiting_bytes() < half
         };
         if self.get(key).filter(hungry).is_none() {
             return;
@@ -658,7 +679,7 @@ impl Shard {
         self.release();
     }
 
-    fn deliver(&mut self, source: &Source, envelope: &Envelope) -> usize {
+    fn deliver(&mut self, source: &Source, envelope: &Arc<Envelope>) -> usize {
         self.counts.publications.add(1);
         let receivers = match source {
             Source::Pattern(pattern) => self.table.receivers(pattern, envelope.topic()),
@@ -667,28 +688,24 @@ impl Shard {
         if receivers.is_empty() {
             return 1;
         }
-        let piece = piece(envelope);
+        let frame = Frame::publication(envelope);
         let now = self.now().moment;
         for key in &*receivers {
-            self.queue(*key, &piece, now);
+            self.queue(*key, &frame, now);
         }
         self.counts.deliveries.add(receivers.len() as u64);
-        receivers.len()
+        if std::mem::take(&mut self.turn_owed) { QUEUED_PER_TURN } else { receivers.len() }
     }
 
     // What goes to the client.
 
-    fn send_text(&mut self, key: Key, text: &Bytes) {
-        self.send(key, socket::text(text));
-    }
-
-    fn send(&mut self, key: Key, frame: Bytes) {
+    fn send(&mut self, key: Key, frame: &Frame) {
         let now = self.now().moment;
-        self.queue(key, &Rc::new(frame), now);
+        self.queue(key, frame, now);
     }
 
     /// Puts a Frame into an Outbox. Here the ladder for slow clients begins; so far it has one step.
-    fn queue(&mut self, key: Key, piece: &Piece, now: Moment) {
+    fn queue(&mut self, key: Key, frame: &Frame, now: Moment) {
         let bytes_max = self.world.config.outbox_bytes;
         let mut writes = 0;
         let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none() && !one.overflowed)
@@ -697,13 +714,18 @@ impl Shard {
         };
         let was_blocked = connection.blocked.is_some();
         // It ends when it is flushed: here its Session may be in the middle of what it wants.
-        connection.overflowed = connection.push(piece, bytes_max, now, &mut writes).is_err();
+        connection.overflowed = connection.push(frame, bytes_max, now, &mut writes).is_err();
         let is_blocked = connection.blocked.is_some();
+        let due = connection.is_due(bytes_max / 2);
+        if due {
+            connection.wake();
+        }
         let clean = !std::mem::replace(&mut connection.dirty, true);
         if clean {
             self.dirty.push(key);
         }
         self.counts.writes.add(writes);
+        self.turn_owed |= due;
         if is_blocked && !was_blocked {
             self.schedule(key);
         }
@@ -806,10 +828,6 @@ impl Shard {
 /// Told times are spread, so that not all come back at once.
 fn spread(key: Key) -> u64 {
     u64::from(key.serial.wrapping_mul(0x9e37_79b1)) % RETURN_SPREAD_MS
-}
-
-fn piece(envelope: &Envelope) -> Piece {
-    Rc::new(envelope.framed(socket::text).clone())
 }
 
 fn overloaded(limit: Limit) -> Error {

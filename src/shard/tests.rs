@@ -16,9 +16,12 @@ use crate::bus;
 use crate::namespace::Namespaces;
 use crate::protocol::frame::{self, From, Wanted};
 use crate::protocol::replay::Replay;
-use crate::publication::Timestamp;
+use crate::protocol::stream::Format;
+use crate::publication::{Publication, Timestamp};
 use crate::publisher;
 use crate::session::limits::Rate;
+use crate::session::stream::Streaming;
+use crate::topic::Topic;
 
 fn world(feeds: Feeds) -> World {
     let namespaces = Arc::new(Namespaces::new(std::collections::BTreeMap::new(), false));
@@ -138,9 +141,9 @@ async fn a_socket_that_blocks_in_a_push_is_looked_at_in_time() {
         let shard = Shard::new(ShardId(0), world(feeds), Arc::default());
         let (_client, key) = adopt(&shard, &[]).await;
         let mut shard = shard.borrow_mut();
-        let piece = Rc::new(Bytes::from(vec![0; 16 * 1_024]));
+        let frame = Frame::encoded(Bytes::from(vec![0; 16 * 1_024]));
         while shard.get(key).unwrap().blocked.is_none() {
-            shard.queue(key, &piece, Moment(0));
+            shard.queue(key, &frame, Moment(0));
             assert!(shard.get(key).unwrap().goodbye.is_none(), "it overflowed");
         }
         let in_time = shard.wheel.slot(Moment(20_000));
@@ -198,4 +201,61 @@ async fn an_overflow_ahead_of_a_join_leaves_nothing_behind() {
         assert!(is_let_go(&mut shard, key));
     };
     LocalSet::new().run_until(test).await;
+}
+
+/// More than a stream's queue holds comes in one batch: HTTP has its turn before that counts as full,
+/// and takes all of it.
+#[tokio::test]
+async fn a_burst_gives_streams_their_turn() {
+    const BURST: usize = 1_000;
+    let test = async {
+        let (feeds, _asks) = Feeds::channel();
+        let shard = Shard::new(ShardId(0), world(feeds), Arc::default());
+        let world = shard.borrow().world.clone();
+        let wanted = [Wanted { topic: "a.b".to_owned(), from: Ok(From::Live), max_hz: false }];
+        let claims = world.auth.anonymous().unwrap();
+        let namespaces = &world.config.session.namespaces;
+        let streaming = Streaming::read(namespaces, claims, &wanted, None).unwrap();
+        let pass = door().enter().unwrap();
+        let opening = stream::Opening { format: Format::Lines, retry_ms: 1, pass, streaming };
+        let stream = stream::Stream::new(&shard, opening).unwrap();
+
+        let (events, inbox) = mpsc::channel(2 * BURST);
+        let (_orders, orders) = mpsc::channel(1);
+        let tasks = TaskTracker::new();
+        let looping = tasks.spawn_local(run(Rc::clone(&shard), inbox, orders));
+        let pattern = Pattern::parse("a.b").unwrap();
+        let ticket = Ticket { connection: Key { index: 0, serial: 1 }.pack(), number: 1 };
+        let replay = Box::new(Replay::live([pattern.clone()].into(), Ok(())));
+        events.try_send(Event::Attached(ticket, replay)).unwrap();
+        stream.begun().await.unwrap();
+        let reading = tasks.spawn_local(async move {
+            let mut lines = 0;
+            while lines < BURST {
+                let chunk = std::future::poll_fn(|cx| stream.poll_next(cx)).await.unwrap();
+                assert!(chunk.len() <= 9 * 1_024);
+                lines += chunk.iter().filter(|byte| **byte == b'\n').count();
+            }
+            stream
+        });
+        tokio::task::yield_now().await;
+        let publication = Publication {
+            topic: Topic::parse("a.b").unwrap(),
+            id: "1".into(),
+            time: Timestamp(0),
+            user: None,
+            payload: Bytes::from(vec![b'x'; 500]),
+            trace: None,
+        };
+        let envelope = Arc::new(Envelope::new(&publication, None));
+        for _ in 0..BURST {
+            let source = Source::Pattern(pattern.clone());
+            events.try_send(Event::Live(source, Arc::clone(&envelope))).unwrap();
+        }
+        drop(reading.await.unwrap());
+        assert_eq!(shard.borrow().counts.slow_consumers.get(), 0);
+        assert_eq!(shard.borrow().connections.len(), 0);
+        looping.abort();
+    };
+    timeout(Duration::from_secs(10), LocalSet::new().run_until(test)).await.unwrap();
 }

@@ -26,6 +26,8 @@ mod delivery;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod feeds;
 #[cfg(test)]
 mod frames;

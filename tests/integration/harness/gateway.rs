@@ -141,12 +141,17 @@ impl Gateway {
 
     /// A Token for this user, good for an hour.
     pub(crate) fn token(sub: &str, grants: &Grants) -> String {
+        Self::token_for(sub, grants, Duration::from_secs(3_600))
+    }
+
+    /// The same, good for so long.
+    pub(crate) fn token_for(sub: &str, grants: &Grants, life: Duration) -> String {
         let token = NewToken {
             subject: sub.to_owned(),
             subscribe: grants.subscribe.clone(),
             publish: grants.publish.clone(),
             history: grants.history.clone(),
-            life: Duration::from_secs(3_600),
+            life,
             issuer: None,
             audience: None,
             algorithm: Algorithm::HS256,

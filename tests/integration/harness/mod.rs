@@ -4,6 +4,7 @@
 pub(crate) mod authority;
 pub(crate) mod balancer;
 pub(crate) mod browser;
+pub(crate) mod events;
 pub(crate) mod gateway;
 pub(crate) mod nats;
 pub(crate) mod old;
@@ -14,6 +15,7 @@ pub(crate) mod raw;
 
 pub(crate) use balancer::Balancer;
 pub(crate) use browser::Browser;
+pub(crate) use events::{Event, Events};
 pub(crate) use gateway::{Gateway, Grants, Settings};
 pub(crate) use nats::Nats;
 pub(crate) use process::Process;
