@@ -1,7 +1,7 @@
 //! The load client: one process, one thread, one epoll loop, as lean as a client can be that still
 //! checks every frame. The driver (`fleet.rs`) starts it, gives it a `Plan` as its first line and
-//! steers it by lines: `mark`, `report`, `wait <deliveries> <ms>`; each is answered by one
-//! `Report`. It ends when its input does. It knows no contender, only what the plan says of the
+//! steers it by lines: `mark`, `report`, `say <spared> <text>`, `wait <deliveries> <ms>`; each is
+//! answered by one `Report`. It ends when its input does. It knows no contender, only what the plan says of the
 //! frames that are no deliveries.
 
 use std::collections::VecDeque;
@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     /// What a text says that acknowledges one Topic; a connection is open when each of its Topics
     /// was. None: it is open with the handshake.
     pub(crate) acknowledgement: Option<String>,
+    /// What a text says that promises all that was missed; such are counted.
+    pub(crate) promise: String,
     /// Whether a frame holds several texts, a line each, and `{}` is a ping that wants the same.
     pub(crate) lines: bool,
     /// Every so-manieth connection stops reading once it is open; 0: none.
@@ -69,6 +71,8 @@ pub(crate) struct Report {
     pub(crate) deliveries: u64,
     /// Text frames that were no delivery.
     pub(crate) others: u64,
+    /// Those of them that promised all that was missed.
+    pub(crate) promised: u64,
     pub(crate) bytes: u64,
     pub(crate) reads: u64,
     pub(crate) pings: u64,
@@ -235,7 +239,7 @@ impl Client {
             }
             match lines.try_recv() {
                 Ok(line) => {
-                    let mut words = line.split(' ');
+                    let mut words = line.splitn(3, ' ');
                     match (words.next(), words.next(), words.next()) {
                         (Some("mark"), None, None) => {
                             self.latency.reset();
@@ -244,6 +248,14 @@ impl Client {
                             self.answer()?;
                         }
                         (Some("report"), None, None) => self.answer()?,
+                        (Some("say"), Some(spared), Some(text)) => {
+                            for index in spared.parse()?..self.connections.len() {
+                                if matches!(self.connections[index].stage, Stage::Open) {
+                                    self.say(index, frame::TEXT, text.as_bytes());
+                                }
+                            }
+                            self.answer()?;
+                        }
                         (Some("wait"), Some(count), Some(millis)) => {
                             let deadline = Deadline::after(Duration::from_millis(millis.parse()?));
                             wait = Some((count.parse()?, deadline));
@@ -487,6 +499,9 @@ impl Client {
     fn text(&mut self, index: usize, payload: &[u8], now: u64) {
         let Some((n, topic, sent)) = self.numbers(payload) else {
             self.seen.others += 1;
+            if find(payload, self.plan.promise.as_bytes()).is_some() {
+                self.seen.promised += 1;
+            }
             let acknowledgement = self.plan.acknowledgement.as_deref();
             if acknowledgement.is_some_and(|text| find(payload, text.as_bytes()).is_some()) {
                 if let Stage::Subscribing(left) = &mut self.connections[index].stage {

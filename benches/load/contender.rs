@@ -121,6 +121,25 @@ impl Contender {
     }
 }
 
+/// Where a server stands.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    Alone,
+    /// Alone, and what is published is kept.
+    Keeping,
+    /// One node of several, with this broker between them.
+    Beside(&'a str),
+}
+
+impl<'a> Place<'a> {
+    fn broker(self) -> Option<&'a str> {
+        match self {
+            Self::Beside(url) => Some(url),
+            Self::Alone | Self::Keeping => None,
+        }
+    }
+}
+
 /// A contender that runs and answers.
 pub(crate) struct Server {
     pub(crate) kind: Kind,
@@ -132,9 +151,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the contender and returns when it is ready; as one node of several if there is a
-    /// `broker` between them.
-    pub(crate) fn start(contender: &Contender, broker: Option<&str>) -> Fallible<Self> {
+    /// Starts the contender and returns when it is ready.
+    pub(crate) fn start(contender: &Contender, place: Place<'_>) -> Fallible<Self> {
         let folder = process::folder()?;
         let [listen, other] = process::free_addresses()?;
         let mut command = Command::new(&contender.program);
@@ -146,7 +164,7 @@ impl Server {
             }
             Kind::Tidegate => {
                 let file = folder.path().join("tidegate.yaml");
-                fs::write(&file, tidegate_config(listen, other, broker))?;
+                fs::write(&file, tidegate_config(listen, other, place))?;
                 command.arg("serve").arg("--config").arg(file);
                 command.env("TIDEGATE_LOG__LEVEL", "warn");
             }
@@ -157,7 +175,7 @@ impl Server {
             }
             Kind::Centrifugo => {
                 let file = folder.path().join("centrifugo.json");
-                fs::write(&file, centrifugo_config(listen, broker))?;
+                fs::write(&file, centrifugo_config(listen, place.broker()))?;
                 command.arg("--config").arg(file);
             }
         }
@@ -198,11 +216,13 @@ pub(crate) fn connections_at_most(wanted: usize) -> usize {
 }
 
 /// Alone it has one Shard; beside other nodes as many as it would have anywhere.
-fn tidegate_config(listen: SocketAddr, management: SocketAddr, broker: Option<&str>) -> String {
+fn tidegate_config(listen: SocketAddr, management: SocketAddr, place: Place<'_>) -> String {
     let connections = connections_at_most(CONNECTIONS_MAX);
-    let place = match broker {
-        Some(url) => format!("node: bench-{}\nnats:\n  url: {url}\n", listen.port()),
-        None => "node: bench\nshards: 1\n".to_owned(),
+    let kept = "namespaces:\n  bench:\n    history:\n      messages: 1000\n";
+    let place = match place {
+        Place::Alone => "node: bench\nshards: 1\n".to_owned(),
+        Place::Keeping => format!("node: bench\nshards: 1\n{kept}"),
+        Place::Beside(url) => format!("node: bench-{}\nnats:\n  url: {url}\n", listen.port()),
     };
     format!(
         "listen: {listen}\nmanagement: {management}\n{place}\

@@ -57,6 +57,11 @@ impl Fleet {
         self.ask(&format!("wait {deliveries} {}", timeout.as_millis()))
     }
 
+    /// Every open connection sends this text, but for the first `spared`.
+    pub(crate) fn say(&mut self, spared: usize, text: &str) -> Fallible<Report> {
+        self.ask(&format!("say {spared} {text}"))
+    }
+
     fn ask(&mut self, line: &str) -> Fallible<Report> {
         writeln!(self.lines, "{line}")?;
         self.lines.flush()?;

@@ -102,6 +102,13 @@ impl Publisher {
         }
     }
 
+    /// The last Cursor in the last answer: the place of what was published last.
+    pub(crate) fn cursor(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.answer);
+        let (_, rest) = text.rsplit_once(r#""cursor":""#)?;
+        Some(rest.split_once('"')?.0.to_owned())
+    }
+
     fn publish_to_floor(&mut self, messages: &[Item<'_>]) -> Fallible<()> {
         let mut bytes = u32::try_from(messages.len())?.to_be_bytes().to_vec();
         for message in messages {

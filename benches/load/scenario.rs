@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::client::{Group, Plan, Report};
 use crate::clock::{self, Deadline};
-use crate::contender::{self, Contender, Kind, Server};
+use crate::contender::{self, Contender, Kind, Place, Server};
 use crate::fleet::Fleet;
 use crate::measure::{self, Cpu};
 use crate::nats::Nats;
@@ -21,6 +21,8 @@ const CLIENT_SHARE_MAX: f64 = 0.6;
 const QUIET_TIMEOUT: Duration = Duration::from_secs(5);
 const PAYLOAD_BYTES: usize = 128;
 const TOPIC: &str = "bench.x";
+/// What each client missed that resumes.
+const MISSED: u64 = 100;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Scenario {
@@ -32,6 +34,7 @@ pub(crate) enum Scenario {
     Stalled,
     Heartbeats,
     Nodes,
+    Resume,
     Writes,
 }
 
@@ -62,7 +65,7 @@ pub(crate) struct Outcome {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Memory,
         Self::Broadcast,
         Self::Burst,
@@ -71,6 +74,7 @@ impl Scenario {
         Self::Stalled,
         Self::Heartbeats,
         Self::Nodes,
+        Self::Resume,
         Self::Writes,
     ];
 
@@ -84,15 +88,16 @@ impl Scenario {
             Self::Stalled => "stalled",
             Self::Heartbeats => "heartbeats",
             Self::Nodes => "nodes",
+            Self::Resume => "resume",
             Self::Writes => "writes",
         }
     }
 
-    /// Whether `kind` can play it: two nodes take what speaks to a broker, and so far Centrifugo
-    /// plays nothing else.
+    /// Whether `kind` can play it: two nodes take what speaks to a broker, a resume what keeps a
+    /// history; so far Centrifugo plays nothing but the nodes.
     pub(crate) fn suits(self, kind: Kind) -> bool {
         match kind {
-            Kind::Floor | Kind::Bun => self != Self::Nodes,
+            Kind::Floor | Kind::Bun => !matches!(self, Self::Nodes | Self::Resume),
             Kind::Centrifugo => self == Self::Nodes,
             Kind::Tidegate => true,
         }
@@ -114,6 +119,7 @@ impl Scenario {
             Self::Stalled => stalled(contender, scale),
             Self::Heartbeats => heartbeats(contender, scale),
             Self::Nodes => nodes(contender, scale, broker.ok_or("there is no broker")?),
+            Self::Resume => resume(contender, scale),
             Self::Writes => writes(contender),
         }
     }
@@ -157,6 +163,24 @@ impl Outcome {
                 let trouble = report.trouble.as_deref().unwrap_or("nothing was said");
                 self.faults.push(format!("{count} {what} ({trouble})"));
             }
+        }
+    }
+
+    /// Whether each client was told, each time, that nothing is missing.
+    fn check_promised(&mut self, report: &Report, expected: u64) {
+        if report.promised != expected {
+            self.broken = true;
+            let trouble = report.trouble.as_deref().unwrap_or("nothing was said");
+            let promised = report.promised;
+            self.faults.push(format!("{promised} of {expected} were told of all ({trouble})"));
+        }
+    }
+
+    /// A fast server that drops is not fast.
+    fn void_if_broken(&mut self) {
+        if self.broken {
+            self.samples.clear();
+            self.faults.push("void: not everything came once and in order".to_owned());
         }
     }
 
@@ -207,8 +231,8 @@ impl Stage {
     /// Two nodes: one has all clients, at the other is published.
     fn two_nodes(contender: &Contender, connections: usize, broker: &Nats) -> Fallible<Self> {
         let url_of_broker = broker.url();
-        let door = Server::start(contender, Some(&url_of_broker))?;
-        let server = Server::start(contender, Some(&url_of_broker))?;
+        let door = Server::start(contender, Place::Beside(&url_of_broker))?;
+        let server = Server::start(contender, Place::Beside(&url_of_broker))?;
         let (url, hello) = match contender.kind {
             Kind::Centrifugo => {
                 let (connect, subscribe) = (r#"{"id":1,"connect":{}}"#, r#"{"id":2,"subscribe":"#);
@@ -227,7 +251,7 @@ impl Stage {
         stalled_every: usize,
         receivers: usize,
     ) -> Fallible<Self> {
-        let server = Server::start(contender, None)?;
+        let server = Server::start(contender, Place::Alone)?;
         Self::fill(server, None, groups, stalled_every, receivers)
     }
 
@@ -247,6 +271,7 @@ impl Stage {
             targets: vec![server.listen],
             groups,
             acknowledgement,
+            promise: format!(r#""recovered":true,"replayed":{MISSED},"more":false"#),
             lines: server.kind == Kind::Centrifugo,
             stalled_every,
             receivers: u32::try_from(receivers)?,
@@ -635,10 +660,53 @@ fn nodes(contender: &Contender, scale: Scale, broker: &Nats) -> Fallible<Outcome
         outcome.check_rate(rate, f64::from(per_second));
     }
     outcome.check(&report, stage.expected);
-    if outcome.broken {
-        outcome.samples.clear();
-        outcome.faults.push("void: not everything came once and in order".to_owned());
+    outcome.void_if_broken();
+    Ok(outcome)
+}
+
+/// 1,000 clients that all missed the same 100 messages of a kept Namespace, and ask for them at once.
+/// Again and again, with a Topic of its own each time; a client's numbers go on from one to the next.
+/// One who holds all Topics has everything live, before the others ask.
+fn resume(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
+    const CLIENTS: usize = 1_000;
+    let repeats = scale.pick(20, 5);
+    let holder =
+        Group { url: url(&["bench.resume.**".to_owned()]), hello: None, topics: 1, connections: 1 };
+    let quiet = [TOPIC.to_owned()];
+    let clients = Group { url: url(&quiet), hello: None, topics: 1, connections: CLIENTS };
+    let server = Server::start(contender, Place::Keeping)?;
+    let mut stage = Stage::fill(server, None, vec![holder, clients], 0, 0)?;
+    let mut outcome = Outcome::default();
+    let (mut spent, mut deliveries) = (Cpu::default(), 0);
+    // Of a Topic that nobody has.
+    stage.publisher.publish(&Item { topic: "bench.before", data: "0".to_owned() })?;
+    for repeat in 0..repeats {
+        let cursor = stage.publisher.cursor().ok_or("no Cursor was answered")?;
+        let topic = format!("bench.resume.{repeat}");
+        let messages: Vec<Item<'_>> = (stage.n..stage.n + MISSED)
+            .map(|n| Item { topic: &topic, data: payload(n, 0, PAYLOAD_BYTES) })
+            .collect();
+        stage.n += MISSED;
+        stage.expected += MISSED;
+        stage.publisher.publish_batch(&messages)?;
+        let before = stage.wait()?.deliveries;
+        let ask =
+            format!(r#"{{"type":"subscribe","topic":"{topic}","from":{{"cursor":"{cursor}"}}}}"#);
+        stage.expected += MISSED * CLIENTS as u64;
+        stage.fleet.mark()?;
+        let (cpu, started) = (stage.cpu()?, clock::elapsed());
+        stage.fleet.say(1, &ask)?;
+        let report = stage.wait()?;
+        let took = clock::elapsed() - started;
+        spent = spent.and(stage.cpu()?.since(cpu));
+        deliveries += report.deliveries - before;
+        outcome.add(Metric::Resume, took.as_secs_f64());
     }
+    outcome.add_cpu(Metric::ResumeCpu, spent, deliveries);
+    let report = stage.fleet.report()?;
+    outcome.check(&report, stage.expected);
+    outcome.check_promised(&report, repeats * CLIENTS as u64);
+    outcome.void_if_broken();
     Ok(outcome)
 }
 

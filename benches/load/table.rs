@@ -41,6 +41,8 @@ pub(crate) enum Metric {
     Nodes50P99,
     Nodes50LastP50,
     Nodes50LastP99,
+    Resume,
+    ResumeCpu,
     Start,
     Binary,
 }
@@ -75,7 +77,7 @@ impl Verdict {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 34] = [
+    pub(crate) const ALL: [Self; 36] = [
         Self::Idle,
         Self::AfterBurst,
         Self::Kernel,
@@ -108,6 +110,8 @@ impl Metric {
         Self::Nodes50P99,
         Self::Nodes50LastP50,
         Self::Nodes50LastP99,
+        Self::Resume,
+        Self::ResumeCpu,
         Self::Start,
         Self::Binary,
     ];
@@ -150,6 +154,10 @@ impl Metric {
             Self::Nodes50P99 => "two nodes, 50/s: p99, ms",
             Self::Nodes50LastP50 => "two nodes, 50/s: to the last subscriber, p50, ms",
             Self::Nodes50LastP99 => "two nodes, 50/s: to the last subscriber, p99, ms",
+            Self::Resume => {
+                "1,000 clients resume 100 missed messages each at once, from the ring: s until the last has all"
+            }
+            Self::ResumeCpu => "the same: CPU us per delivery",
             Self::Start => "start to ready, ms",
             Self::Binary => "binary, MB",
         }
@@ -168,6 +176,7 @@ impl Metric {
             Self::Heartbeats => &[AtMost(1.3)],
             Self::StalledRatio => &[AtMost(1.1)],
             Self::NodesP99 | Self::Nodes50P99 => &[TimesCentrifugo(0.5)],
+            Self::Resume => &[AtMost(0.1)],
             Self::Start => &[AtMost(100.0)],
             Self::Binary => &[AtMost(15.0)],
             _ => &[],
@@ -188,6 +197,7 @@ impl Metric {
             Self::Heartbeats => &[AtMost(1.6)],
             Self::StalledRatio => &[AtMost(1.25)],
             Self::NodesP99 | Self::Nodes50P99 => &[TimesCentrifugo(1.0)],
+            Self::Resume => &[AtMost(0.5)],
             Self::Start => &[AtMost(300.0)],
             Self::Binary => &[AtMost(25.0)],
             _ => &[],
