@@ -111,6 +111,11 @@ impl Attach {
         self.patterns.iter().all(|pattern| !pattern.is_wild())
     }
 
+    /// So many are about to be looked at: what they need is allocated once.
+    pub(super) fn expect(&mut self, count: usize, bounds: Bounds) {
+        self.part.envelopes.reserve(count.min(bounds.items));
+    }
+
     /// Takes what matches, by rising Offset. Whether it wants more.
     pub(super) fn take(&mut self, entry: &Entry, epoch: Epoch, bounds: Bounds) -> bool {
         let offset = entry.offset();
@@ -130,7 +135,10 @@ impl Attach {
         if self.judged_from.is_some_and(|from| offset > from)
             && let Some(topic) = entry.topic()
         {
-            *self.topics.entry(topic.clone()).or_default() += 1;
+            match self.topics.get_mut(topic) {
+                Some(count) => *count += 1,
+                None => drop(self.topics.insert(topic.clone(), 1)),
+            }
         }
         if self.part.full || !self.part.take(entry, epoch, bounds) {
             self.part.beyond += 1;

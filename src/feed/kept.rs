@@ -342,7 +342,9 @@ impl<B: Bus> Open<B> {
         if attach.after < floor {
             return self.go_below(attach);
         }
-        for offset in self.ring.missed(&attach.patterns, attach.after) {
+        let missed = self.ring.missed(&attach.patterns, attach.after);
+        attach.expect(missed.len(), self.part);
+        for offset in missed {
             if let Some(entry) = self.ring.entry(offset)
                 && !attach.take(entry, self.ring.epoch(), self.part)
             {
