@@ -67,6 +67,9 @@ const BATCH_ITEMS: usize = 1_024;
 /// Frames queued, and Connections flushed or looked at, before others get a turn.
 const QUEUED_PER_TURN: usize = 32_768;
 const FLUSHES_PER_TURN: usize = 512;
+/// A replay of so many Frames is written there and then, before the next one is queued; so a turn that
+/// queues its most flushes its most.
+const REPLAY_WRITTEN: usize = QUEUED_PER_TURN / FLUSHES_PER_TURN;
 /// Those whom a node that goes away sends elsewhere arrive there over this time.
 const RETURN_SPREAD_MS: u64 = 2_000;
 /// A client that has not moved this long after its slot is closed.
@@ -198,6 +201,8 @@ pub struct Shard {
     attaching: usize,
     /// Those who wait for room to ask for the next part of a replay.
     hungry: Vec<Key>,
+    /// The last replay of this turn.
+    replayed: Vec<(Arc<Envelope>, Frame)>,
     /// Those who are to be told to leave, and when.
     departing: Vec<(Key, Moment)>,
     /// Those who are to be told how the link stands.
@@ -324,6 +329,7 @@ impl Shard {
                 unreleased: Vec::new(),
                 attaching: 0,
                 hungry: Vec::new(),
+                replayed: Vec::new(),
                 departing: Vec::new(),
                 told: Vec::new(),
                 bus_connected: true,
@@ -463,10 +469,7 @@ impl Shard {
                 return self.attach(key, number, patterns, begin);
             }
             Output::Deliver(envelopes) => {
-                let now = self.now().moment;
-                for envelope in envelopes {
-                    self.queue(key, &Frame::publication(&envelope), now);
-                }
+                self.replay(key, &envelopes);
             }
             Output::Join(pattern) => {
                 let all = self.live(key);
@@ -623,8 +626,12 @@ impl Shard {
                 let patterns = Arc::clone(&replay.patterns);
                 self.counts.deliveries.add(brought as u64);
                 let input = Input::Attached(ticket.number, replay);
-                self.handle(Key::unpack(ticket.connection), input);
+                let key = Key::unpack(ticket.connection);
+                self.handle(key, input);
                 self.let_go(&patterns);
+                if brought >= REPLAY_WRITTEN {
+                    self.flush(key, self.now().moment);
+                }
                 return 1 + brought;
             }
             Event::Refused(ticket, why) => {
@@ -695,6 +702,25 @@ impl Shard {
         }
         self.counts.deliveries.add(receivers.len() as u64);
         if std::mem::take(&mut self.turn_owed) { QUEUED_PER_TURN } else { receivers.len() }
+    }
+
+    /// Queues what one Connection missed. When many come back at once, most of them to the same place,
+    /// the Frames of the one before are theirs, too.
+    fn replay(&mut self, key: Key, envelopes: &[Arc<Envelope>]) {
+        let now = self.now().moment;
+        let mut frames = std::mem::take(&mut self.replayed);
+        let pairs = frames.iter().zip(envelopes);
+        let same = pairs.take_while(|((known, _), envelope)| Arc::ptr_eq(known, envelope)).count();
+        frames.truncate(same);
+        let new = envelopes.iter().skip(same);
+        frames.extend(new.map(|envelope| (Arc::clone(envelope), Frame::publication(envelope))));
+        if let Some(connection) = self.get(key).filter(|one| !one.is_stream()) {
+            connection.outbox.reserve(frames.len());
+        }
+        for (_, frame) in &frames {
+            self.queue(key, frame, now);
+        }
+        self.replayed = frames;
     }
 
     // What goes to the client.
@@ -818,7 +844,8 @@ impl Shard {
     }
 
     /// Writes the gauges.
-    fn settle(&self) {
+    fn settle(&mut self) {
+        self.replayed = Vec::new();
         self.counts.connections.set(self.connections.len());
         self.counts.subscriptions.set(self.table.subscriptions());
         self.counts.patterns.set(self.table.patterns());

@@ -40,6 +40,11 @@ impl Outbox {
         }
     }
 
+    /// Makes room for so many more Frames at once.
+    pub fn reserve(&mut self, frames: usize) {
+        self.pieces.reserve(frames);
+    }
+
     /// Appends a Frame if it fits under the bound. An empty Outbox takes any.
     pub fn push(&mut self, piece: &Piece, bytes_max: usize) -> Result<(), Full> {
         let size = piece.len() + FRAME_OVERHEAD_BYTES;
