@@ -26,6 +26,8 @@ mod delivery;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod event_source;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod feeds;

@@ -4,6 +4,7 @@
 pub(crate) mod authority;
 pub(crate) mod balancer;
 pub(crate) mod browser;
+pub(crate) mod chromium;
 pub(crate) mod events;
 pub(crate) mod gateway;
 pub(crate) mod nats;
