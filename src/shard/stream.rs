@@ -22,8 +22,9 @@ use crate::protocol::{Close, Code};
 use crate::session::Input;
 use crate::session::stream::Streaming;
 
-/// Most bytes taken at once: HTTP's own buffer grows with it.
-const CHUNK_BYTES: usize = 8 * 1_024;
+/// Most bytes taken at once. HTTP writes when it has 8 KiB: with one more chunk its buffer, which it keeps,
+/// has not grown beyond 16.
+const CHUNK_BYTES: usize = 7 * 1_024;
 /// Silence before a sign of life. A socket that does not take it is given up some 20 s later.
 pub(super) const ALIVE_AFTER: Duration = Duration::from_secs(12);
 /// What any other item than a Publication counts for, besides its overhead: a Pattern, and some.

@@ -704,3 +704,41 @@ fn who_hangs_up_is_gone_at_once() {
         gateway.until_empty(base, Duration::from_secs(5)).await;
     });
 }
+
+/// Who takes no byte of what waits for `write_timeout` is gone, though there is room for more.
+#[test]
+fn who_takes_nothing_is_gone() {
+    run(async {
+        let gateway = Gateway::start(fast().limit("write_timeout: 2s")).await;
+        let raw = Raw::small(gateway.client);
+        let _mute = Events::over(raw.stream, "topic=open.a", &[]).await;
+        // More than the kernel and HTTP take.
+        burst(&gateway, 0..200, 1_024).await;
+        gateway.until_count("connections", 0, SOON).await;
+        gateway.until_hit("write_timeout", 1).await;
+    });
+}
+
+/// An idle stream holds HTTP's two buffers and little more, also after it was busy.
+#[test]
+fn an_idle_stream_is_small() {
+    const STREAMS: usize = 400;
+    run(async {
+        let gateway = Gateway::start(fast()).await;
+        let before = gateway.resident_bytes();
+        let mut streams = Vec::new();
+        for _ in 0..STREAMS {
+            streams.push(Events::open(gateway.client, "topic=open.a", &[]).await);
+        }
+        let idle = gateway.resident_bytes().saturating_sub(before) / STREAMS as u64;
+        burst(&gateway, 0..100, 256).await;
+        for events in &mut streams {
+            for n in 0..100 {
+                assert_eq!(events.data().await["n"], n);
+            }
+        }
+        let busy = gateway.resident_bytes().saturating_sub(before) / STREAMS as u64;
+        assert!(idle < 28 << 10, "{idle} bytes each");
+        assert!(busy < 40 << 10, "{busy} bytes each after a burst");
+    });
+}
