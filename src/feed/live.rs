@@ -95,6 +95,8 @@ impl Feed {
         loop {
             let behind = self.is_behind();
             tokio::select! {
+                biased;
+                _ = retry.tick(), if behind => self.catch_up(),
                 ask = self.asks.recv() => match ask {
                     Some(ask) if link.borrow().connected => self.take(ask),
                     Some(ask) => self.refuse(ask),
@@ -109,7 +111,6 @@ impl Feed {
                         return true;
                     }
                 },
-                _ = retry.tick(), if behind => self.catch_up(),
             }
         }
     }
@@ -127,6 +128,7 @@ impl Feed {
             let outcome = loop {
                 let behind = self.is_behind();
                 tokio::select! {
+                    biased;
                     outcome = &mut subscribing => break outcome,
                     _ = retry.tick(), if behind => self.catch_up(),
                     ask = self.asks.recv() => match ask? {
@@ -163,6 +165,7 @@ impl Feed {
         loop {
             let behind = self.is_behind();
             tokio::select! {
+                biased;
                 () = sleep_until(until) => return Some(()),
                 _ = retry.tick(), if behind => self.catch_up(),
                 ask = self.asks.recv() => self.refuse(ask?),

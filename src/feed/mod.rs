@@ -345,18 +345,19 @@ impl<B: Bus> Directory<B> {
         loop {
             let linger_ends = self.lingering.front().map(|(at, _)| *at);
             tokio::select! {
-                ask = self.asks.recv() => match ask {
-                    Some(ask) => self.route(ask).await,
-                    None => break,
-                },
-                () = sleep_until(linger_ends.unwrap_or_else(Instant::now)), if linger_ends.is_some() => {
-                    self.close_lingering();
-                }
+                biased;
                 Some(ended) = self.feeds.join_next() => {
                     if let Err(fault) = ended && fault.is_panic() {
                         std::panic::resume_unwind(fault.into_panic());
                     }
                 }
+                () = sleep_until(linger_ends.unwrap_or_else(Instant::now)), if linger_ends.is_some() => {
+                    self.close_lingering();
+                }
+                ask = self.asks.recv() => match ask {
+                    Some(ask) => self.route(ask).await,
+                    None => break,
+                },
             }
         }
         self.open.clear();
