@@ -158,12 +158,17 @@ impl Session {
         }
     }
 
-    /// What is live there goes on from a place behind which it has got nothing.
+    /// What is live there goes on from a place behind which it has got nothing. The client hears that
+    /// it is replayed again: what comes live meanwhile is for others.
     pub(super) fn overrun(&mut self, scene: &mut Scene<'_>, namespace: &str, cursor: Cursor) {
         let rest = Rest::Missed { after: cursor, until: cursor.offset, left: 0 };
         let mut asked = None;
         for (number, pattern) in self.subscriptions.pause(namespace) {
-            scene.out.push(Output::Pause(pattern));
+            scene.out.push(Output::Pause(pattern.clone()));
+            if self.stream.is_none() {
+                let again = Push::Replay { topic: pattern, replayed: 0, more: true };
+                scene.out.push(Output::Push(again));
+            }
             // Those that share a number stand behind one another.
             if asked.replace(number) != Some(number) {
                 self.ask_later(number, Begin::Rest(rest));
