@@ -16,7 +16,6 @@ use super::read::{PAGE_BYTES, PAGE_ITEMS};
 use crate::bus::Bus;
 use crate::bus::history::{Head, Page, ReadError, Stored, Want};
 use crate::protocol::GapReason;
-use crate::publication::Timestamp;
 
 /// Live copies that may wait behind a hole; beyond it the newest is dropped, and shows again.
 const ASIDE_ITEMS: usize = 65_536;
@@ -56,6 +55,8 @@ pub(super) struct Repair {
     below_since: Option<Instant>,
     /// Everything up to here is known to have been stored.
     target: u64,
+    /// What is stored is not what was handed on; where history stands is being asked.
+    distrusted: bool,
     /// When the next read may begin.
     read_at: Option<Instant>,
     failing_since: Option<Instant>,
@@ -75,6 +76,7 @@ impl Repair {
             arrived: false,
             below_since: None,
             target: 0,
+            distrusted: false,
             read_at: None,
             failing_since: None,
             told: false,
@@ -118,7 +120,20 @@ impl<B: Bus> Open<B> {
     /// A Publication came by the live road.
     pub(super) fn arrived(&mut self, stored: Stored) {
         self.repair.arrived = true;
+        if self.repair.distrusted {
+            // It is of the history that is about to be begun, or shows as a hole in it.
+            return;
+        }
         let head = self.ring.head();
+        let known = match stored.offset <= head {
+            true => self.ring.time_at(stored.offset),
+            false => self.aside.get(&stored.offset).map(|other| other.time),
+        };
+        if known.is_some_and(|time| time != stored.time) {
+            // Its place is used again. By the time of a check the new history may stand where we do,
+            // and look like ours.
+            return self.distrust();
+        }
         if let Some(opened_at) = self.opened_at {
             if stored.offset <= opened_at {
                 return;
@@ -135,7 +150,7 @@ impl<B: Bus> Open<B> {
             }
             self.repair.read_at.get_or_insert_with(Instant::now);
             self.mend();
-        } else if self.ring.time_at(stored.offset) != Some(stored.time) {
+        } else if known.is_none() {
             self.repair.check_at(Instant::now());
         }
     }
@@ -183,7 +198,7 @@ impl<B: Bus> Open<B> {
             let again = now + self.spread(CHECK_AGAIN.0, CHECK_AGAIN.1);
             return self.repair.check_at(again);
         };
-        if head.epoch != self.ring.epoch() {
+        if head.epoch != self.ring.epoch() || self.repair.distrusted {
             return self.lose_epoch(&head);
         }
         self.release_foreign(head.last);
@@ -205,15 +220,20 @@ impl<B: Bus> Open<B> {
         }
     }
 
-    /// Another history has taken the place of the one that was followed. What it has is news.
+    /// Another history has taken the place of the one that was followed: what it has is news. If it is
+    /// the same one that lost its end, most of what it has is not, so it is followed from where it stands.
     fn lose_epoch(&mut self, head: &Head) {
         warn!(namespace = %self.namespace, "The history is another one");
         self.aside.clear();
         self.opened_at = None;
-        self.ring.begin_again(head.epoch, head.first - 1, None);
+        match head.epoch == self.ring.epoch() {
+            true => self.ring.begin_again(head.epoch, head.last, Some(head.last_time)),
+            false => self.ring.begin_again(head.epoch, head.first - 1, None),
+        }
         self.move_shards();
         self.tell(GapReason::EpochChanged);
         self.repair.below_since = None;
+        self.repair.distrusted = false;
         self.repair.reading = None;
         self.repair.target = head.last;
         self.repair.read_at = (head.last > self.ring.head()).then(Instant::now);
@@ -310,18 +330,16 @@ impl<B: Bus> Open<B> {
         }
     }
 
-    /// The history under our head is not what was handed on from it.
+    /// The history is not what was handed on from it. Where it stands is asked at once.
     fn distrust(&mut self) {
-        let (epoch, head) = (self.ring.epoch(), self.ring.head());
-        let last = self.repair.target;
-        warn!(namespace = %self.namespace, offset = head, "The history was written anew");
-        self.lose_epoch(&Head {
-            epoch,
-            first: head,
-            first_time: Timestamp(0),
-            last,
-            last_time: Timestamp(0),
-        });
+        let offset = self.ring.head();
+        warn!(namespace = %self.namespace, offset, "The history was written anew");
+        self.repair.distrusted = true;
+        // What is under way was asked before.
+        self.repair.checking = None;
+        self.repair.reading = None;
+        self.repair.target = offset;
+        self.repair.check_at(Instant::now());
     }
 
     /// Too much is missing to be read: whoever wants it attaches again.
