@@ -665,9 +665,15 @@ impl Shard {
 
     fn tell_gap(&mut self, source: &Source, reason: GapReason) {
         let subscribers = match source {
+            // A Publication comes under one of those that match: what that one lost, all of them lost.
             Source::Pattern(pattern) => {
-                let keys = self.table.subscribers(pattern);
-                keys.into_iter().map(|key| (pattern.clone(), key)).collect()
+                let lost = |other: &Pattern| other.intersection(pattern).is_some();
+                let keys = self.table.subscribers(pattern).into_iter();
+                let live = keys.map(|key| (key, self.live(key)));
+                live.flat_map(|(key, live)| {
+                    live.into_iter().filter(lost).map(move |one| (one, key))
+                })
+                .collect()
             }
             Source::Namespace(namespace) => self.table.subscribers_of(namespace),
         };
