@@ -213,6 +213,11 @@ impl<B: Bus> Open<B> {
 
     /// Whoever still waits is answered.
     async fn end(mut self) {
+        if self.reading.is_some() {
+            // It holds attaches, too; the Bus bounds it.
+            let answer = finished(&mut self.reading).await;
+            self.read(answer);
+        }
         let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
         let queued: Vec<Attach> =
             self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches)).collect();

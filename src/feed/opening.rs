@@ -63,7 +63,7 @@ impl<B: Bus> Feed<B> {
     /// Runs until the directory lets go of it.
     pub(super) async fn run(mut self) {
         let Some((live, head)) = self.open().await else {
-            return;
+            return self.end().await;
         };
         let waiting = std::mem::take(&mut self.waiting);
         let mut open = Open::new(self, &head);
@@ -101,6 +101,22 @@ impl<B: Bus> Feed<B> {
                         self.waiting.push_back((Instant::now() + PATIENCE, ask?));
                     }
                 }
+            }
+        }
+    }
+
+    /// Whoever still waits is answered: a Shard counts its attaches under way by their answers.
+    async fn end(self) {
+        for (_, ask) in self.waiting {
+            match ask {
+                Ask::Attach { shard, ticket, .. } => {
+                    let refused = Event::Refused(ticket, AttachError::BusUnavailable);
+                    if let Some(inbox) = self.shards.get(usize::from(shard.0)) {
+                        // A Shard that is gone waits for nothing.
+                        let _ = inbox.send(refused).await;
+                    }
+                }
+                ask => refuse(ask, PageError::BusUnavailable),
             }
         }
     }
