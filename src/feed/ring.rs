@@ -249,13 +249,15 @@ impl Ring {
         offsets.get(at).map(|offset| offset - 1)
     }
 
-    /// The Offset below the first that was stored at this time or later, if all such are here.
+    /// The Offset of the last that was stored before this time, if all that came later are here. What
+    /// is lost behind it may have come later, too.
     pub(super) fn below_time(&self, time: Timestamp) -> Option<u64> {
         if self.floor_time.is_none_or(|floor| floor >= time) {
             return None;
         }
         let at = self.entries.partition_point(|entry| entry.stored.time < time);
-        Some(self.entries.get(at).map_or(self.head, |entry| entry.offset() - 1))
+        let before = at.checked_sub(1).and_then(|at| self.entries.get(at));
+        Some(before.map_or(self.floor, Entry::offset))
     }
 }
 
