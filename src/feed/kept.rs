@@ -80,6 +80,8 @@ pub(super) struct Open<B: Bus> {
     gathered_at: Option<Instant>,
     jobs: VecDeque<Job>,
     reading: Work<Answer>,
+    /// What is being read is of a history that is not followed any more.
+    reads_old: bool,
     following: Work<Option<B::Live>>,
     snapshot: Option<Snapshot>,
     position_at: Instant,
@@ -153,6 +155,7 @@ impl<B: Bus> Open<B> {
             gathered_at: None,
             jobs: VecDeque::new(),
             reading: None,
+            reads_old: false,
             following: None,
             snapshot: None,
             position_at: now + config.position,
@@ -397,6 +400,27 @@ impl<B: Bus> Open<B> {
         }
     }
 
+    /// Another history is followed: whoever waits has its place in the old one.
+    pub(super) fn unsettle(&mut self) {
+        self.snapshot = None;
+        self.gathered_at = None;
+        self.reads_old = self.reading.is_some();
+        let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
+        let below = std::mem::take(&mut self.below);
+        let queued = self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches));
+        let mut old: Vec<Attach> = held.chain(below).chain(queued).collect();
+        for job in std::mem::take(&mut self.jobs) {
+            match job {
+                Job::Topics(attach) | Job::Newest { attach, above: 1.. } => old.push(attach),
+                // It has no place yet.
+                job => self.jobs.push_back(job),
+            }
+        }
+        for attach in old {
+            self.skip(attach, GapReason::EpochChanged);
+        }
+    }
+
     /// It begins further back than the ring reaches.
     fn go_below(&mut self, mut attach: Attach) {
         let (head, floor) = (self.ring.head(), self.ring.floor());
@@ -486,6 +510,9 @@ impl<B: Bus> Open<B> {
     }
 
     fn read(&mut self, answer: Answer) {
+        if std::mem::take(&mut self.reads_old) {
+            return self.read_in_vain(answer);
+        }
         match answer {
             Answer::Page => {}
             Answer::Dealt(dealt) => self.dealt(dealt),
@@ -515,6 +542,24 @@ impl<B: Bus> Open<B> {
                 }
                 Err(_) => self.refuse(&attach, AttachError::BusUnavailable),
             },
+        }
+    }
+
+    /// It was read from another history than the one that is followed by now.
+    fn read_in_vain(&mut self, answer: Answer) {
+        match answer {
+            Answer::Page => {}
+            Answer::Newest { attach, above: 0, .. } => {
+                self.jobs.push_back(Job::Newest { attach, above: 0 });
+            }
+            Answer::Newest { attach, .. } | Answer::Begin { attach, .. } => {
+                self.skip(attach, GapReason::EpochChanged);
+            }
+            Answer::Dealt(Dealt { done, stopped, foreign, .. }) => {
+                for attach in done.into_iter().chain(stopped).chain(foreign) {
+                    self.skip(attach, GapReason::EpochChanged);
+                }
+            }
         }
     }
 

@@ -232,6 +232,7 @@ impl<B: Bus> Open<B> {
         }
         self.move_shards();
         self.tell(GapReason::EpochChanged);
+        self.unsettle();
         self.repair.below_since = None;
         self.repair.distrusted = false;
         self.repair.reading = None;
