@@ -116,7 +116,7 @@ enum Answer {
     /// Where to begin; whether something before it is known to be missing, if that counts.
     Begin {
         attach: Attach,
-        after: Result<(u64, Option<bool>), ReadError>,
+        after: Result<(u64, Option<(bool, Head)>), ReadError>,
     },
     Page,
 }
@@ -488,7 +488,7 @@ impl<B: Bus> Open<B> {
                 },
                 Job::Since(attach, time) => Some(Box::pin(async move {
                     let after = reader.below_time(time).await;
-                    let after = after.map(|(after, trimmed)| (after, Some(trimmed)));
+                    let after = after.map(|(after, trimmed, head)| (after, Some((trimmed, head))));
                     Answer::Begin { attach, after }
                 })),
                 Job::LastN(attach, n) => Some(Box::pin(async move {
@@ -532,11 +532,13 @@ impl<B: Bus> Open<B> {
             Answer::Begin { mut attach, after } => match after {
                 Ok((after, trimmed)) => {
                     attach.after = after;
-                    if trimmed.is_some() {
+                    if let Some((trimmed, head)) = trimmed {
                         attach = attach.judged();
-                    }
-                    if trimmed == Some(true) {
-                        attach.trimmed();
+                        // What has left between the time and the first shows by its Topic's number.
+                        attach.proven = Some(head);
+                        if trimmed {
+                            attach.trimmed();
+                        }
                     }
                     self.locate(attach);
                 }

@@ -81,13 +81,14 @@ impl<B: Bus> Reader<B> {
         self.bus.newest(&self.namespace, patterns, self.topics_max).await
     }
 
-    /// The Offset below the first that was stored at this time or later, and whether something older
-    /// than the oldest that is left may have been stored since then.
-    pub(super) async fn below_time(&self, time: Timestamp) -> Result<(u64, bool), ReadError> {
+    /// The Offset below the first that was stored at this time or later, whether something older than
+    /// the oldest that is left may have been stored since then, and how history stood afterwards.
+    pub(super) async fn below_time(&self, time: Timestamp) -> Result<(u64, bool, Head), ReadError> {
         let head = self.bus.head(&self.namespace).await?;
         let first = self.bus.since(&self.namespace, time).await?;
-        let trimmed = head.first > 1 && head.first_time > time;
-        Ok((first.map_or(head.last, |offset| offset - 1), trimmed))
+        let after = first.map_or(head.last, |offset| offset - 1);
+        let head = self.bus.head(&self.namespace).await?;
+        Ok((after, head.first > 1 && head.first_time > time, head))
     }
 
     /// The Offset below the n-th newest of a Topic.
