@@ -286,7 +286,8 @@ impl<B: Bus> Open<B> {
                     [one] => self.ring.below_newest(one.as_str(), usize::from(n)),
                     _ => None,
                 };
-                let Some(below) = below else {
+                // One that is lost may be among the last n.
+                let Some(below) = below.filter(|below| !self.ring.lost_above(*below)) else {
                     return self.jobs.push_back(Job::LastN(attach, n));
                 };
                 attach.after = below;
