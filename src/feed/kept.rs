@@ -533,8 +533,11 @@ impl<B: Bus> Open<B> {
             Answer::Begin { mut attach, after } => match after {
                 Ok((after, trimmed)) => {
                     attach.after = after;
-                    if let Some((trimmed, head)) = trimmed {
+                    if trimmed.is_some() || after > 0 {
+                        // Of the last n, too, none may be lost before it is brought.
                         attach = attach.judged();
+                    }
+                    if let Some((trimmed, head)) = trimmed {
                         // What has left between the time and the first shows by its Topic's number.
                         attach.proven = Some(head);
                         if trimmed {
