@@ -217,17 +217,17 @@ impl Shard {
                 connection.session.share(number, shared);
                 connection.numbers.insert(number, pattern);
             }
-            Output::Attach(number, pattern, begin) => {
+            Output::Attach(number, patterns, begin) => {
                 self.release();
                 let ticket = Ticket { connection: key, number };
                 crate::seeds::tell(|| {
                     format!(
-                        "{:?} {:?} attaches {ticket:?} {pattern} {begin:?}",
+                        "{:?} {:?} attaches {ticket:?} {patterns:?} {begin:?}",
                         self.now.moment, self.id
                     )
                 });
                 let asked = self.has_room_to_attach()
-                    && self.feeds.attach(self.id, [pattern].into(), begin, ticket).is_ok();
+                    && self.feeds.attach(self.id, patterns, begin, ticket).is_ok();
                 if !asked {
                     let full = AttachError::Overloaded(Limit::AttachesWaiting);
                     return Some(Input::AttachFailed(number, full.wire()));
@@ -258,7 +258,7 @@ impl Shard {
                 }
             }
             Output::Close(close) => self.end(key, close),
-            Output::Publish(..) | Output::Read(_) | Output::Heartbeat(_) => {}
+            Output::Publish(..) | Output::Read(_) | Output::Heartbeat(_) | Output::Met(_) => {}
         }
         None
     }
