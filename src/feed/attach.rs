@@ -38,6 +38,8 @@ pub(super) struct Attach {
     promised: Option<Promise>,
     /// What is missing behind this Offset counts; none: nothing does.
     judged_from: Option<u64>,
+    /// It wants what is left, and so only what is known to be lost counts.
+    what_is_left: bool,
     verdict: Result<(), GapReason>,
     missed: Option<u64>,
     /// How history stood after it was read for this attach.
@@ -81,6 +83,7 @@ impl Attach {
             check: None,
             promised: None,
             judged_from: None,
+            what_is_left: false,
             verdict: Ok(()),
             missed: None,
             proven: None,
@@ -94,6 +97,11 @@ impl Attach {
     pub(super) fn judged(mut self) -> Self {
         self.judged_from = Some(self.after);
         self
+    }
+
+    /// Whatever is known to be lost behind `after` counts; what its history has let go does not.
+    pub(super) fn judged_by_losses(self) -> Self {
+        Self { what_is_left: true, ..self.judged() }
     }
 
     /// The part before said how many there are.
@@ -185,7 +193,7 @@ impl Attach {
         let Some(from) = self.judged_from.filter(|_| self.verdict.is_ok()) else {
             return;
         };
-        let trimmed = self.proven.is_some_and(|proven| {
+        let trimmed = self.proven.filter(|_| !self.what_is_left).is_some_and(|proven| {
             proven.first > from + 1 || self.topics.values().any(|count| *count > messages)
         });
         if trimmed || lost_above(from) {

@@ -533,16 +533,15 @@ impl<B: Bus> Open<B> {
             Answer::Begin { mut attach, after } => match after {
                 Ok((after, trimmed)) => {
                     attach.after = after;
-                    if trimmed.is_some() || after > 0 {
-                        // Of the last n, too, none may be lost before it is brought.
-                        attach = attach.judged();
-                    }
-                    if let Some((trimmed, head)) = trimmed {
-                        // What has left between the time and the first shows by its Topic's number.
-                        attach.proven = Some(head);
-                        if trimmed {
-                            attach.trimmed();
-                        }
+                    let Some((trimmed, head)) = trimmed else {
+                        // Of the last n none may be lost before it is brought.
+                        return self.locate(attach.judged_by_losses());
+                    };
+                    attach = attach.judged();
+                    // What has left between the time and the first shows by its Topic's number.
+                    attach.proven = Some(head);
+                    if trimmed {
+                        attach.trimmed();
                     }
                     self.locate(attach);
                 }

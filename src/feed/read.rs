@@ -91,14 +91,18 @@ impl<B: Bus> Reader<B> {
         Ok((after, head.first > 1 && head.first_time > time, head))
     }
 
-    /// The Offset below the n-th newest of a Topic.
+    /// The Offset below the n-th newest of a Topic; the head, if it has none.
     pub(super) async fn below_newest(&self, pattern: &Pattern, n: usize) -> Result<u64, ReadError> {
-        let newest = self.last(pattern, n).await?;
-        Ok(newest.front().map_or(0, |oldest| oldest.offset - 1))
+        let (until, newest) = self.last(pattern, n).await?;
+        Ok(newest.front().map_or(until, |oldest| oldest.offset - 1))
     }
 
-    /// The last n of a Topic.
-    async fn last(&self, pattern: &Pattern, n: usize) -> Result<VecDeque<Stored>, ReadError> {
+    /// The last n of a Topic, up to an Offset.
+    async fn last(
+        &self,
+        pattern: &Pattern,
+        n: usize,
+    ) -> Result<(u64, VecDeque<Stored>), ReadError> {
         let until = self.bus.head(&self.namespace).await?.last;
         let patterns = std::slice::from_ref(pattern);
         let (mut from, mut last) = (1, VecDeque::new());
@@ -113,7 +117,7 @@ impl<B: Bus> Reader<B> {
             }
             from = page.end.max(from) + 1;
         }
-        Ok(last)
+        Ok((until, last))
     }
 
     /// One page, for whoever asks without subscribing.
