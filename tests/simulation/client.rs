@@ -324,9 +324,6 @@ impl Client {
             return Ok(());
         }
         let number = number(envelope);
-        if let (None, From::LastN(_)) = (subscription.owed_from, &subscription.from) {
-            subscription.owed_from = Some(number);
-        }
         subscription.take(number, envelope, false)
     }
 
@@ -354,7 +351,8 @@ impl Client {
         let joined = subscription.pattern.clone();
         subscription.joined_at = world.truth.log.len();
         if subscription.owed_from.is_none() {
-            // Of `last` nothing is sure but what came after it was there.
+            // Of `last` and the last n nothing is sure but what came after they were there: retention
+            // takes from them meanwhile.
             subscription.owed_from = Some(world.truth.log.len());
             let rewritten = subscription.asked_in != world.truth.rewrites;
             let values = std::mem::take(&mut subscription.values);
