@@ -55,6 +55,8 @@ pub(super) struct Connection {
     pub(super) heartbeat: Heartbeat,
     /// Whether it is on the Shard's list of those to flush.
     pub(super) dirty: bool,
+    /// Whether it is on the list of those who wait for room to ask for the next part of a replay.
+    pub(super) hungry: bool,
     /// Something did not fit into the Outbox: nothing more goes in, and it ends at the next flush.
     pub(super) overflowed: bool,
     /// When it is to have gone elsewhere.

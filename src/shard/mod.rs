@@ -372,6 +372,7 @@ impl Shard {
             slot: 0,
             heartbeat: Heartbeat::default(),
             dirty: false,
+            hungry: false,
             overflowed: false,
             leaves: None,
             pass,
@@ -549,7 +550,9 @@ impl Shard {
         self.release();
         if self.has_room_to_attach() {
             self.handle(key, Input::Room);
-        } else {
+        } else if let Some(connection) = self.get(key)
+            && !std::mem::replace(&mut connection.hungry, true)
+        {
             self.hungry.push(key);
         }
     }
@@ -799,6 +802,9 @@ impl Shard {
             } else if self.has_room_to_attach()
                 && let Some(key) = self.hungry.pop()
             {
+                if let Some(connection) = self.get(key) {
+                    connection.hungry = false;
+                }
                 self.feed(key);
             } else if let Some((key, at)) = self.departing.pop() {
                 self.send_away(key, at);

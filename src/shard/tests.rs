@@ -203,6 +203,31 @@ async fn an_overflow_ahead_of_a_join_leaves_nothing_behind() {
     LocalSet::new().run_until(test).await;
 }
 
+/// Who waits for room to attach waits in line once, however often it is flushed meanwhile, and asks
+/// when there is room.
+#[tokio::test]
+async fn who_waits_for_room_waits_once() {
+    let test = async {
+        let (feeds, _asks) = Feeds::channel();
+        let shard = Shard::new(ShardId(0), world(feeds), Arc::default());
+        let (_client, key) = adopt(&shard, &["a"]).await;
+        let mut shard = shard.borrow_mut();
+        let (now, before) = (shard.now().moment, shard.attaching);
+        shard.attaching = shard.world.config.attaches_waiting;
+        let subscribe = json::decode(r#"{"type":"subscribe","topic":"b","from":"last"}"#);
+        shard.handle(key, Input::Command(subscribe));
+        for _ in 0..100 {
+            shard.flush(key, now);
+        }
+        assert_eq!(shard.hungry, [key]);
+        shard.attaching = before;
+        while shard.work() {}
+        assert!(shard.hungry.is_empty());
+        assert_eq!(shard.attaching, before + 1);
+    };
+    LocalSet::new().run_until(test).await;
+}
+
 /// More than a stream's queue holds comes in one batch: HTTP has its turn before that counts as full,
 /// and takes all of it.
 #[tokio::test]
