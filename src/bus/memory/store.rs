@@ -89,13 +89,10 @@ impl Store {
         self.trim_old(now);
         let mut page = Page { entries: Vec::new(), end: want.until };
         let mut bytes = 0;
-        if want.from > want.until {
-            return page;
-        }
-        for (offset, (time, publication)) in self.entries.range(want.from..=want.until) {
-            if !matches(want.patterns, &publication.topic) {
+        for offset in self.offsets(&want) {
+            let Some((time, publication)) = self.entries.get(&offset) else {
                 continue;
-            }
+            };
             bytes += publication.payload.len();
             let full = page.entries.len() >= want.items || bytes > want.bytes;
             // One behind the first Offset comes in any case: a reader that begins where it stands, to
@@ -105,9 +102,33 @@ impl Store {
                 page.end = last.offset;
                 break;
             }
-            page.entries.push(stored(*offset, *time, publication));
+            page.entries.push(stored(offset, *time, publication));
         }
         page
+    }
+
+    /// What is wanted, by rising Offset. Names are looked up, so that a Topic of a few among a million
+    /// costs those few.
+    fn offsets<'a>(&'a self, want: &'a Want<'_>) -> Box<dyn Iterator<Item = u64> + 'a> {
+        let within = want.from..=want.until;
+        if within.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        if want.patterns.is_empty() || want.patterns.iter().any(Pattern::is_wild) {
+            let range = self.entries.range(within.clone());
+            let wanted = range.filter(|(_, (_, one))| matches(want.patterns, &one.topic));
+            return Box::new(wanted.map(|(offset, _)| *offset));
+        }
+        let mut offsets: Vec<u64> = want
+            .patterns
+            .iter()
+            .filter_map(|name| self.topics.get(name.as_str()))
+            .flat_map(|all| all.range(all.partition_point(|offset| *offset < want.from)..))
+            .copied()
+            .filter(|offset| within.contains(offset))
+            .collect();
+        offsets.sort_unstable();
+        Box::new(offsets.into_iter())
     }
 
     pub(super) fn newest(
@@ -195,7 +216,9 @@ impl Store {
         };
         self.bytes -= cost(&publication);
         if let Some(offsets) = self.topics.get_mut(&publication.topic) {
-            offsets.retain(|other| *other != offset);
+            // Whatever takes one out takes the oldest of its Topic.
+            let oldest = offsets.pop_front();
+            assert!(oldest == Some(offset), "what leaves is the oldest of its Topic");
             if offsets.is_empty() {
                 self.topics.remove(&publication.topic);
             }
@@ -219,19 +242,44 @@ fn cost(publication: &Publication) -> usize {
 mod tests {
     use super::*;
 
+    fn publication(topic: &str, n: u64) -> Publication {
+        Publication {
+            topic: Topic::parse(topic).unwrap(),
+            id: n.to_string().into(),
+            time: Timestamp(n),
+            user: None,
+            payload: vec![b'x'; 1_000].into(),
+            trace: None,
+        }
+    }
+
+    /// Names that are looked up bring what a search of everything brings.
+    #[test]
+    fn names_are_read_as_patterns_are() {
+        let mut store = Store::new(History { messages: 3, ..History::default() });
+        for (n, topic) in (0..40).zip(["a.b", "a.c", "a.d"].into_iter().cycle()) {
+            store.append(publication(topic, n));
+        }
+        let parse = |texts: &[&str]| -> Vec<Pattern> {
+            texts.iter().map(|text| Pattern::parse(text).unwrap()).collect()
+        };
+        // One with a wildcard that matches nothing else makes it search everything.
+        let (names, all) = (parse(&["a.b", "a.d"]), parse(&["a.b", "a.d", "a.x.*"]));
+        for from in 1..42 {
+            let mut read = |patterns: &[Pattern]| {
+                let want = Want { from, until: 38, patterns, items: 4, bytes: 1 << 20 };
+                store.read(Timestamp(40), want)
+            };
+            assert_eq!(read(&names), read(&all), "{from}");
+        }
+    }
+
     /// However little a page may hold, each brings a reader further, to the end.
     #[test]
     fn every_page_brings_its_reader_further() {
         let mut store = Store::new(History::default());
         for n in 0..5 {
-            store.append(Publication {
-                topic: Topic::parse("a.b").unwrap(),
-                id: n.to_string().into(),
-                time: Timestamp(n),
-                user: None,
-                payload: vec![b'x'; 1_000].into(),
-                trace: None,
-            });
+            store.append(publication("a.b", n));
         }
         let (mut from, mut seen) = (1, Vec::new());
         while from < 5 {
