@@ -25,14 +25,15 @@ mod receiver;
 mod repair;
 mod ring;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio_util::time::{DelayQueue, delay_queue};
 
 use crate::bus::Bus;
 use crate::namespace::Namespaces;
@@ -315,15 +316,16 @@ pub struct Directory<B: Bus> {
     asks: mpsc::Receiver<Ask>,
     shards: Vec<mpsc::Sender<Event>>,
     open: HashMap<Source, Open>,
-    /// Whose last Shard let go, oldest first; an entry counts only if the Feed still says so.
-    lingering: VecDeque<(Instant, Source)>,
+    /// Those that nobody wants any more, each once, until they are closed.
+    lingering: DelayQueue<Source>,
     feeds: JoinSet<()>,
 }
 
 struct Open {
     asks: mpsc::Sender<Ask>,
     interested: HashSet<(ShardId, Pattern)>,
-    lingers_until: Option<Instant>,
+    /// Its place among those that linger.
+    lingers: Option<delay_queue::Key>,
 }
 
 impl<B: Bus> Directory<B> {
@@ -335,7 +337,7 @@ impl<B: Bus> Directory<B> {
             asks: asks.0,
             shards,
             open: HashMap::new(),
-            lingering: VecDeque::new(),
+            lingering: DelayQueue::new(),
             feeds: JoinSet::new(),
         }
     }
@@ -343,7 +345,6 @@ impl<B: Bus> Directory<B> {
     /// Runs until every Shard is gone. A panic in a Feed goes on from here.
     pub async fn run(mut self) {
         loop {
-            let linger_ends = self.lingering.front().map(|(at, _)| *at);
             tokio::select! {
                 biased;
                 Some(ended) = self.feeds.join_next() => {
@@ -351,8 +352,8 @@ impl<B: Bus> Directory<B> {
                         std::panic::resume_unwind(fault.into_panic());
                     }
                 }
-                () = sleep_until(linger_ends.unwrap_or_else(Instant::now)), if linger_ends.is_some() => {
-                    self.close_lingering();
+                Some(over) = self.lingering.next() => {
+                    self.open.remove(over.get_ref());
                 }
                 ask = self.asks.recv() => match ask {
                     Some(ask) => self.route(ask).await,
@@ -375,17 +376,23 @@ impl<B: Bus> Directory<B> {
             let Some(feed) = self.open.get_mut(&source) else {
                 return;
             };
-            if feed.note(&ask) {
-                let until = Instant::now() + self.config.linger;
-                feed.lingers_until = Some(until);
-                self.lingering.push_back((until, source.clone()));
+            match (feed.note(&ask), feed.lingers) {
+                (true, Some(key)) => self.lingering.reset(&key, self.config.linger),
+                (true, None) => {
+                    feed.lingers = Some(self.lingering.insert(source.clone(), self.config.linger));
+                }
+                (false, Some(key)) => {
+                    self.lingering.remove(&key);
+                    feed.lingers = None;
+                }
+                (false, None) => {}
             }
             match feed.asks.send(ask).await {
                 Ok(()) => return,
                 Err(back) => ask = back.0,
             }
             // It could not subscribe, and has ended.
-            self.open.remove(&source);
+            self.forget(&source);
             if let Ask::Detach { .. } = ask {
                 return;
             }
@@ -421,7 +428,9 @@ impl<B: Bus> Directory<B> {
             Source::Pattern(pattern) => {
                 if self.open.len() >= self.config.feeds {
                     // A Feed that could not subscribe has ended; it takes nobody's place.
-                    self.open.retain(|_, feed| !feed.asks.is_closed());
+                    let ended = self.open.iter().filter(|(_, feed)| feed.asks.is_closed());
+                    let ended: Vec<Source> = ended.map(|(source, _)| source.clone()).collect();
+                    ended.iter().for_each(|source| self.forget(source));
                 }
                 if self.open.len() >= self.config.feeds {
                     return false;
@@ -435,7 +444,7 @@ impl<B: Bus> Directory<B> {
                 self.feeds.spawn(feed.run());
             }
         }
-        let open = Open { asks: sender, interested: HashSet::new(), lingers_until: None };
+        let open = Open { asks: sender, interested: HashSet::new(), lingers: None };
         self.open.insert(source.clone(), open);
         true
     }
@@ -454,22 +463,19 @@ impl<B: Bus> Directory<B> {
         }
     }
 
-    fn close_lingering(&mut self) {
-        let now = Instant::now();
-        while let Some((until, source)) = self.lingering.pop_front_if(|(until, _)| *until <= now) {
-            if self.open.get(&source).is_some_and(|feed| feed.lingers_until == Some(until)) {
-                self.open.remove(&source);
-            }
+    /// Lets go of a Feed that has ended by itself.
+    fn forget(&mut self, source: &Source) {
+        if let Some(key) = self.open.remove(source).and_then(|ended| ended.lingers) {
+            self.lingering.remove(&key);
         }
     }
 }
 
 impl Open {
-    /// Notes who wants the Feed. Whether it lingers from now on.
+    /// Notes who wants the Feed. Whether nobody does.
     fn note(&mut self, ask: &Ask) -> bool {
         match ask {
             Ask::Attach { shard, patterns, .. } => {
-                self.lingers_until = None;
                 self.interested.extend(patterns.iter().map(|pattern| (*shard, pattern.clone())));
             }
             Ask::Detach { shard, pattern } => {
@@ -485,5 +491,42 @@ fn refuse(ask: Ask, why: PageError) {
     if let Ask::Read { answer, .. } = ask {
         // Whoever asked may have given up.
         let _ = answer.send(Err(why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::memory::Memory;
+    use crate::namespace;
+    use crate::publication::Timestamp;
+
+    /// However often a Feed is read and let go of, it waits for its end once, and not while somebody
+    /// wants it.
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_lingers_once() {
+        let history = Some(namespace::History::default());
+        let kept = [("k".to_owned(), namespace::Config { history, ..Default::default() })];
+        let namespaces = Arc::new(Namespaces::new(kept.into(), false));
+        let bus = Memory::new(namespaces.kept(), || Timestamp(0));
+        let config = Config { namespaces, ..Config::default() };
+        let (_, asks) = Feeds::channel();
+        let (inbox, _events) = mpsc::channel(1_000);
+        let mut directory = Directory::new(config, bus, asks, vec![inbox]);
+        let pattern = Pattern::parse("k.a").unwrap();
+        for number in 0..100 {
+            let (answer, _) = oneshot::channel();
+            let wanted = Wanted::Snapshot { pattern: pattern.clone(), above: None };
+            directory.route(Ask::Read { wanted, answer }).await;
+            assert_eq!(directory.lingering.len(), 1);
+            let (shard, ticket) = (ShardId(0), Ticket { connection: 1, number });
+            let (patterns, begin) = ([pattern.clone()].into(), Begin::From(From::Live));
+            directory.route(Ask::Attach { shard, patterns, begin, ticket }).await;
+            assert_eq!(directory.lingering.len(), 0);
+            directory.route(Ask::Detach { shard, pattern: pattern.clone() }).await;
+            assert_eq!(directory.lingering.len(), 1);
+        }
+        let over = directory.lingering.next().await.unwrap();
+        assert_eq!(*over.get_ref(), Source::Namespace("k".into()));
     }
 }
