@@ -168,11 +168,17 @@ impl<B: Bus> Open<B> {
     /// Runs until the directory lets go of it.
     pub(super) async fn run(mut self, live: B::Live) {
         let mut live = Some(live);
+        // One timer for all, and set only when what it waits for changes: not for each Publication.
+        let timer = sleep_until(self.wakes_at());
+        tokio::pin!(timer);
         loop {
             let wake = self.wakes_at();
+            if timer.deadline() != wake {
+                timer.as_mut().reset(wake);
+            }
             tokio::select! {
                 biased;
-                () = sleep_until(wake) => self.tick(Instant::now()),
+                () = &mut timer => self.tick(Instant::now()),
                 (head, answer) = finished(&mut self.repair.checking) => self.checked(head, answer),
                 page = finished(&mut self.repair.reading) => self.repaired(page),
                 answer = finished(&mut self.reading) => self.read(answer),
@@ -184,7 +190,8 @@ impl<B: Bus> Open<B> {
                 arrival = next(&mut live) => match arrival {
                     Some(Arrival::Stored(stored)) => self.arrived(stored),
                     Some(Arrival::Lost) => self.suspect(),
-                    Some(Arrival::Publication(_)) => {}
+                    // Nothing on this road is without a place.
+                    Some(Arrival::Publication(_)) => self.suspect(),
                     None => {
                         live = None;
                         self.follow(Duration::ZERO);
