@@ -80,6 +80,17 @@ impl History {
 const AGE_MAX: Duration = Duration::from_secs(8_760 * 3_600);
 const DUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(120);
 
+/// Why there can be no such Topic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoTopic {
+    /// Strict Namespaces, and this is none of them.
+    #[error("the namespace {0:?} is not configured")]
+    Unknown(Box<str>),
+    /// Its Namespace has Topics of another shape.
+    #[error("{0} is not among the topics that its namespace can have")]
+    Outside(Pattern),
+}
+
 /// All Namespaces that this node knows.
 #[derive(Debug, Clone, Default)]
 pub struct Namespaces {
@@ -108,15 +119,18 @@ impl Namespaces {
         self.sources.get(namespace)
     }
 
-    /// Whether its Namespace can have a Topic that this Pattern matches: where there is a source, one
-    /// of its; where it is kept, one with a second segment.
-    #[must_use]
-    pub fn can_match(&self, pattern: &Pattern) -> bool {
+    /// The rules of a Pattern, or why no Topic that it matches can be: its Namespace is not known, or
+    /// has others. Where there is a source, they are below it; where it is kept, they have a second
+    /// segment.
+    pub fn admits(&self, pattern: &Pattern) -> Result<&Config, NoTopic> {
         let namespace = pattern.namespace();
-        let alone = pattern.as_str() == namespace;
+        let rules = self.rules(namespace).ok_or_else(|| NoTopic::Unknown(namespace.into()))?;
+        let alone = pattern.as_str() == namespace && rules.history.is_some();
         let source = self.source(namespace);
-        source.is_none_or(|topics| topics.intersection(pattern).is_some())
-            && !(alone && self.history(namespace).is_some())
+        if alone || source.is_some_and(|topics| topics.intersection(pattern).is_none()) {
+            return Err(NoTopic::Outside(pattern.clone()));
+        }
+        Ok(rules)
     }
 
     /// The rules for this first segment; none if the configuration does not know it.
@@ -230,7 +244,7 @@ mod tests {
             ("dash.stock.>", false),
             ("chat.stock", true),
         ] {
-            assert_eq!(namespaces.can_match(&Pattern::parse(text).unwrap()), can, "{text}");
+            assert_eq!(namespaces.admits(&Pattern::parse(text).unwrap()).is_ok(), can, "{text}");
         }
     }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::auth::{Claims, Denied, Verb, Who};
 use crate::bus::{self, Bus as _};
-use crate::namespace::Namespaces;
+use crate::namespace::{Namespaces, NoTopic};
 use crate::protocol::{Code, Error, Limit};
 use crate::publication::{Draft, Publication, Published, Timestamp};
 use crate::topic::{Pattern, Topic};
@@ -47,12 +47,9 @@ pub enum PublishError {
     /// No Grant covers it.
     #[error("{0}")]
     Denied(#[from] Denied),
-    /// Strict Namespaces, and this is none of them.
-    #[error("the namespace {0:?} is not configured")]
-    UnknownNamespace(Box<str>),
-    /// Its Namespace has Topics of another shape: below a source, or of two segments where it is kept.
-    #[error("{0} is none of the topics that its namespace can have")]
-    OutsideNamespace(Topic),
+    /// There can be no such Topic.
+    #[error("{0}")]
+    NoTopic(#[from] NoTopic),
     /// Over the Namespace's bound.
     #[error("the payload has {size} bytes, {topic} takes at most {max}")]
     TooBig {
@@ -94,7 +91,7 @@ impl PublishError {
         let code = match self {
             Self::Denied(denied) if denied.anonymous => Code::Unauthenticated,
             Self::Denied(_) => Code::Forbidden,
-            Self::UnknownNamespace(_) | Self::OutsideNamespace(_) => Code::InvalidTopic,
+            Self::NoTopic(_) => Code::InvalidTopic,
             Self::TooBig { .. } | Self::Bus { why: bus::PublishError::TooBig { .. }, .. } => {
                 Code::TooBig
             }
@@ -199,14 +196,7 @@ impl Publisher {
     }
 
     fn check(&self, draft: &Draft) -> Result<(), PublishError> {
-        let namespace = draft.topic.namespace();
-        let rules = self
-            .namespaces
-            .rules(namespace)
-            .ok_or_else(|| PublishError::UnknownNamespace(namespace.into()))?;
-        if !self.namespaces.can_match(&Pattern::from(&draft.topic)) {
-            return Err(PublishError::OutsideNamespace(draft.topic.clone()));
-        }
+        let rules = self.namespaces.admits(&Pattern::from(&draft.topic))?;
         let (size, max) = (draft.payload.len(), rules.max_message_bytes);
         if size > max {
             return Err(PublishError::TooBig { size, max, topic: draft.topic.clone() });

@@ -12,8 +12,8 @@ use super::problem::Problem;
 use super::{State, credentials, query};
 use crate::auth::{Claims, Verb};
 use crate::feed::{Page, Wanted};
-use crate::protocol::error::Code;
-use crate::topic::{Pattern, Topic, TopicError};
+use crate::protocol::error::{Code, Error};
+use crate::topic::{Pattern, Topic};
 
 /// What a page is good for is known to its reader alone, and for no time at all.
 const FRESH: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -25,7 +25,7 @@ pub(super) async fn messages(
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let claims = credentials::claims(&request, &state)?;
-    let topic = Topic::parse(&topic).map_err(|why| invalid(&topic, &why))?;
+    let topic = Topic::parse(&topic).map_err(|why| Error::invalid_topic(&topic, &why))?;
     let query::PageOf { from, limit } = query::page(&request)?;
     may_read(&Pattern::from(&topic), &claims, &state)?;
     let wanted = Wanted::History { topic: topic.clone(), from, limit: limit.into() };
@@ -41,7 +41,8 @@ pub(super) async fn state(
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let claims = credentials::claims(&request, &state)?;
-    let pattern = Pattern::parse_subscription(&pattern).map_err(|why| invalid(&pattern, &why))?;
+    let pattern = Pattern::parse_subscription(&pattern)
+        .map_err(|why| Error::invalid_topic(&pattern, &why))?;
     let above = query::above(&request)?;
     may_read(&pattern, &claims, &state)?;
     let page = state.feeds.read(Wanted::Snapshot { pattern, above }).await?;
@@ -102,18 +103,7 @@ fn is_known(request: &HttpRequest, tag: &EntityTag) -> bool {
 
 /// Whether there can be such Topics, and these Claims may read them.
 fn may_read(pattern: &Pattern, claims: &Claims, state: &State) -> Result<(), Problem> {
-    if state.namespaces.rules(pattern.namespace()).is_none() {
-        let words = format!("the namespace {:?} is not configured", pattern.namespace());
-        return Err(Problem::new(Code::InvalidTopic, words));
-    }
-    if !state.namespaces.can_match(pattern) {
-        let words = format!("{pattern} matches no topic that its namespace can have");
-        return Err(Problem::new(Code::InvalidTopic, words));
-    }
+    let admitted = state.namespaces.admits(pattern);
+    admitted.map_err(|why| Problem::new(Code::InvalidTopic, why.to_string()))?;
     Ok(claims.allows(Verb::History, pattern)?)
-}
-
-fn invalid(text: &str, why: &TopicError) -> Problem {
-    let shown: String = text.chars().take(64).collect();
-    Problem::new(Code::InvalidTopic, format!("{shown:?} is no topic or pattern: {why}"))
 }

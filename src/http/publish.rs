@@ -17,7 +17,7 @@ use crate::protocol::error::{Code, Error};
 use crate::protocol::{Limit, json};
 use crate::publication::{Cursor, Draft, Published, Trace};
 use crate::shard;
-use crate::topic::{Topic, TopicError};
+use crate::topic::Topic;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const TRACE_PARENT: &str = "traceparent";
@@ -214,7 +214,7 @@ impl Item<'_> {
         let key = self.key.clone().map(json::key).transpose().map_err(bad)?;
         let payload =
             json::payload(self.data, self.data_base64.as_deref(), self.deleted).map_err(bad)?;
-        let topic = Topic::parse(topic).map_err(|why| invalid(topic, &why))?;
+        let topic = Topic::parse(topic).map_err(|why| Error::invalid_topic(topic, &why))?;
         Ok(Draft { topic, payload, key, trace })
     }
 }
@@ -300,12 +300,7 @@ impl From<Published> for Outcome {
 }
 
 fn read_topic(text: &str) -> Result<Topic, Problem> {
-    Topic::parse(text).map_err(|why| invalid(text, &why).into())
-}
-
-fn invalid(text: &str, why: &TopicError) -> Error {
-    let shown: String = text.chars().take(64).collect();
-    Error::new(Code::InvalidTopic, format!("{shown:?} is no topic: {why}"))
+    Topic::parse(text).map_err(|why| Error::invalid_topic(text, &why).into())
 }
 
 /// The headers `traceparent` and `tracestate`. What is none belongs to no trace.

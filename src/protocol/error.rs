@@ -7,6 +7,10 @@
 use std::borrow::Cow;
 
 use super::limit::Limit;
+use crate::topic::TopicError;
+
+/// What an error repeats of a text that could not be read.
+const SHOWN_CHARACTERS: usize = 64;
 
 /// A stable name for one thing that went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -192,6 +196,13 @@ impl Error {
     /// An error of this kind, in these words.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), retry_after_ms: None, keyed: false, limit: None }
+    }
+
+    /// The error of a text that is no Topic or Pattern.
+    #[must_use]
+    pub fn invalid_topic(text: &str, why: &TopicError) -> Self {
+        let shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
+        Self::new(Code::InvalidTopic, format!("{shown:?} is no topic or pattern: {why}"))
     }
 
     /// The same, with a time to come back.

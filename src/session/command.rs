@@ -7,13 +7,13 @@ use super::replay::not_kept;
 use super::subscription::State;
 use super::{Output, PageOf, Phase, Scene, Session};
 use crate::auth::{Claims, Denied, Token, Verb};
-use crate::namespace::Namespaces;
+use crate::namespace::{Namespaces, NoTopic};
 use crate::protocol::error::Code;
 use crate::protocol::frame::{Ask, Wanted};
 use crate::protocol::json::BadMessage;
 use crate::protocol::{Close, Command, Error, From, Id, Limit, Reply};
 use crate::publication::{Draft, Published};
-use crate::topic::{Pattern, Topic, TopicError};
+use crate::topic::{Pattern, Topic};
 
 /// Publishes of one Connection that may wait for the one under way.
 const PUBLISHES_WAITING: usize = 256;
@@ -95,7 +95,7 @@ impl Session {
             Ask::Unsubscribe { topic } => self.unsubscribe(scene, id, &topic),
             Ask::Publish { topic, payload, key } => match Topic::parse(&topic) {
                 Ok(topic) => self.publish(scene, id, Draft { topic, payload, key, trace: None }),
-                Err(why) => scene.refuse(id, Some(&topic), invalid(&topic, &why)),
+                Err(why) => scene.refuse(id, Some(&topic), Error::invalid_topic(&topic, &why)),
             },
             Ask::Token { token } => self.verify(scene, Token::new(token.0.into()), id),
             Ask::Ping => scene.reply(Reply::Pong { id }),
@@ -170,7 +170,7 @@ impl Session {
         text: &str,
         from: Option<&Result<From, Code>>,
     ) -> Result<(Topic, Option<From>), Error> {
-        let topic = Topic::parse(text).map_err(|why| invalid(text, &why))?;
+        let topic = Topic::parse(text).map_err(|why| Error::invalid_topic(text, &why))?;
         let from = from.map(begin).transpose()?;
         if matches!(from, Some(From::Live | From::Last)) {
             let words = "history begins at {cursor}, {last: 1-1000} or {since}";
@@ -180,7 +180,8 @@ impl Session {
             let allowed = claims.allows(Verb::History, &Pattern::from(&topic));
             allowed.map_err(|denied| refusal(&denied))?;
         }
-        if scene.config.namespaces.history(topic.namespace()).is_none() {
+        let rules = scene.config.namespaces.admits(&Pattern::from(&topic)).map_err(no_topic)?;
+        if rules.history.is_none() {
             return Err(not_kept(topic.namespace()));
         }
         if self.reads >= READS_MAX {
@@ -193,7 +194,7 @@ impl Session {
     fn unsubscribe(&mut self, scene: &mut Scene<'_>, id: Option<Id>, topic: &str) {
         let pattern = match Pattern::parse_subscription(topic) {
             Ok(pattern) => pattern,
-            Err(why) => return scene.refuse(id, Some(topic), invalid(topic, &why)),
+            Err(why) => return scene.refuse(id, Some(topic), Error::invalid_topic(topic, &why)),
         };
         let Some(gone) = self.subscriptions.remove(&pattern) else {
             let words = format!("{pattern} is not subscribed on this connection");
@@ -288,16 +289,9 @@ pub(super) fn readable(
     claims: Option<&Claims>,
     wanted: &Wanted,
 ) -> Result<(Pattern, From), Error> {
-    let pattern =
-        Pattern::parse_subscription(&wanted.topic).map_err(|why| invalid(&wanted.topic, &why))?;
-    if namespaces.rules(pattern.namespace()).is_none() {
-        let words = format!("the namespace {:?} is not configured", pattern.namespace());
-        return Err(Error::new(Code::InvalidTopic, words));
-    }
-    if !namespaces.can_match(&pattern) {
-        let words = format!("{pattern} matches no topic that its namespace can have");
-        return Err(Error::new(Code::InvalidTopic, words));
-    }
+    let pattern = Pattern::parse_subscription(&wanted.topic)
+        .map_err(|why| Error::invalid_topic(&wanted.topic, &why))?;
+    namespaces.admits(&pattern).map_err(no_topic)?;
     let from = begin(&wanted.from)?;
     if matches!(from, From::LastN(_)) && pattern.is_wild() {
         let words = "the last n are those of one topic, not of a pattern";
@@ -312,6 +306,10 @@ pub(super) fn readable(
     Ok((pattern, from))
 }
 
+fn no_topic(why: NoTopic) -> Error {
+    Error::new(Code::InvalidTopic, why.to_string())
+}
+
 /// Where to begin, or the words for why that could not be read.
 fn begin(from: &Result<From, Code>) -> Result<From, Error> {
     from.clone().map_err(|code| match code {
@@ -321,9 +319,4 @@ fn begin(from: &Result<From, Code>) -> Result<From, Error> {
             Error::new(code, words)
         }
     })
-}
-
-fn invalid(text: &str, why: &TopicError) -> Error {
-    let shown: String = text.chars().take(64).collect();
-    Error::new(Code::InvalidTopic, format!("{shown:?} is no topic or pattern: {why}"))
 }
