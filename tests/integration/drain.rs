@@ -135,7 +135,8 @@ async fn tell(gateway: &Gateway, by_signal: bool) {
 #[test]
 fn publishes_are_answered_during_the_drain() {
     run(async {
-        let settings = Settings::open().line("drain: {lame_duck: 2s, window: 1s}");
+        // Longer than this publishes: with nobody to send away, the node has gone right behind it.
+        let settings = Settings::open().line("drain: {lame_duck: 5s, window: 1s}");
         let gateway = Gateway::start(settings).await;
         gateway.signal("TERM");
         let began = Instant::now();
