@@ -37,7 +37,8 @@ pub enum Subscription {
     Nats(nats::Subscription),
 }
 
-/// Carries Publications between nodes.
+/// Carries Publications between nodes. One that keeps nothing leaves the calls about history as they
+/// are here.
 pub trait Bus: Clone + Send + Sync + 'static {
     /// What [`subscribe`](Bus::subscribe) gives.
     type Live: Live;
@@ -66,10 +67,16 @@ pub trait Bus: Clone + Send + Sync + 'static {
     fn follow(
         &self,
         namespace: &str,
-    ) -> impl Future<Output = Result<Self::Live, SubscribeError>> + Send;
+    ) -> impl Future<Output = Result<Self::Live, SubscribeError>> + Send {
+        let _ = namespace;
+        async { Err(SubscribeError::Unavailable) }
+    }
 
     /// Where the history of a kept Namespace stands. What had been stored before the call is counted.
-    fn head(&self, namespace: &str) -> impl Future<Output = Result<Head, ReadError>> + Send;
+    fn head(&self, namespace: &str) -> impl Future<Output = Result<Head, ReadError>> + Send {
+        let _ = namespace;
+        async { Err(ReadError::Unavailable) }
+    }
 
     /// Reads from the front of what is wanted. Proven up to [`Page::end`], which lies above
     /// `want.from` or is `want.until`.
@@ -77,7 +84,10 @@ pub trait Bus: Clone + Send + Sync + 'static {
         &self,
         namespace: &str,
         want: Want<'_>,
-    ) -> impl Future<Output = Result<Page, ReadError>> + Send;
+    ) -> impl Future<Output = Result<Page, ReadError>> + Send {
+        let _ = (namespace, want);
+        async { Err(ReadError::Unavailable) }
+    }
 
     /// The newest of each Topic that one of these Patterns matches; at most `topics_max` Topics.
     fn newest(
@@ -85,14 +95,20 @@ pub trait Bus: Clone + Send + Sync + 'static {
         namespace: &str,
         patterns: &[Pattern],
         topics_max: usize,
-    ) -> impl Future<Output = Result<Newest, ReadError>> + Send;
+    ) -> impl Future<Output = Result<Newest, ReadError>> + Send {
+        let _ = (namespace, patterns, topics_max);
+        async { Err(ReadError::Unavailable) }
+    }
 
     /// The first Offset that was stored at this time or later and is still there.
     fn since(
         &self,
         namespace: &str,
         time: Timestamp,
-    ) -> impl Future<Output = Result<Option<u64>, ReadError>> + Send;
+    ) -> impl Future<Output = Result<Option<u64>, ReadError>> + Send {
+        let _ = (namespace, time);
+        async { Err(ReadError::Unavailable) }
+    }
 
     /// The state of this node's link to all others.
     fn link(&self) -> watch::Receiver<Link>;

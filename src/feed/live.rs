@@ -311,9 +311,7 @@ impl Shard {
 mod tests {
     use super::*;
 
-    use crate::bus::history::{Head, Newest, Page, ReadError, Want};
     use crate::bus::{PublishError, Receipt};
-    use crate::publication::Timestamp;
 
     /// A Bus that never answers.
     #[derive(Clone)]
@@ -328,26 +326,6 @@ mod tests {
 
         async fn subscribe(&self, _: &Pattern) -> Result<Nothing, SubscribeError> {
             std::future::pending().await
-        }
-
-        async fn follow(&self, _: &str) -> Result<Nothing, SubscribeError> {
-            Err(SubscribeError::Unavailable)
-        }
-
-        async fn head(&self, _: &str) -> Result<Head, ReadError> {
-            Err(ReadError::Unavailable)
-        }
-
-        async fn read(&self, _: &str, _: Want<'_>) -> Result<Page, ReadError> {
-            Err(ReadError::Unavailable)
-        }
-
-        async fn newest(&self, _: &str, _: &[Pattern], _: usize) -> Result<Newest, ReadError> {
-            Err(ReadError::Unavailable)
-        }
-
-        async fn since(&self, _: &str, _: Timestamp) -> Result<Option<u64>, ReadError> {
-            Err(ReadError::Unavailable)
         }
 
         fn link(&self) -> watch::Receiver<Link> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tidegate::bus::history::{Head, Newest, Page, ReadError, Want};
 use tidegate::bus::{Arrival, Bus, Link, Live, PublishError, Receipt, SubscribeError, memory};
 use tidegate::feed::{AttachError, Config, Directory, Event, Feeds, ShardId, Ticket};
 use tidegate::protocol::replay::Begin;
@@ -120,31 +119,6 @@ impl Bus for Watched {
         self.opened.fetch_add(1, Ordering::SeqCst);
         self.alive.fetch_add(1, Ordering::SeqCst);
         Ok(WatchedLive { live, faults: self.faults.subscribe(), alive: Arc::clone(&self.alive) })
-    }
-
-    async fn follow(&self, _: &str) -> Result<WatchedLive, SubscribeError> {
-        Err(SubscribeError::Unavailable)
-    }
-
-    async fn head(&self, namespace: &str) -> Result<Head, ReadError> {
-        self.bus.head(namespace).await
-    }
-
-    async fn read(&self, namespace: &str, want: Want<'_>) -> Result<Page, ReadError> {
-        self.bus.read(namespace, want).await
-    }
-
-    async fn newest(
-        &self,
-        namespace: &str,
-        patterns: &[Pattern],
-        topics_max: usize,
-    ) -> Result<Newest, ReadError> {
-        self.bus.newest(namespace, patterns, topics_max).await
-    }
-
-    async fn since(&self, namespace: &str, time: Timestamp) -> Result<Option<u64>, ReadError> {
-        self.bus.since(namespace, time).await
     }
 
     fn link(&self) -> watch::Receiver<Link> {

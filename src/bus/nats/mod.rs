@@ -26,7 +26,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::history::{Head, Newest, Page, ReadError, Want};
 use super::{Bus, Link, PublishError, Receipt, SubscribeError};
 use crate::namespace::{self, Namespaces};
 use crate::publication::{Publication, Timestamp};
@@ -266,28 +265,6 @@ impl Bus for Nats {
         let (subjects, now) = (self.0.subjects.clone(), self.0.now);
         let namespace = pattern.namespace().into();
         Ok(Subscription { messages, subject, namespace, subjects, skipped: 0, link, denied, now })
-    }
-
-    // No configuration keeps a Namespace on NATS yet.
-
-    async fn follow(&self, _: &str) -> Result<Subscription, SubscribeError> {
-        Err(SubscribeError::Unavailable)
-    }
-
-    async fn head(&self, _: &str) -> Result<Head, ReadError> {
-        Err(ReadError::Unavailable)
-    }
-
-    async fn read(&self, _: &str, _: Want<'_>) -> Result<Page, ReadError> {
-        Err(ReadError::Unavailable)
-    }
-
-    async fn newest(&self, _: &str, _: &[Pattern], _: usize) -> Result<Newest, ReadError> {
-        Err(ReadError::Unavailable)
-    }
-
-    async fn since(&self, _: &str, _: Timestamp) -> Result<Option<u64>, ReadError> {
-        Err(ReadError::Unavailable)
     }
 
     fn link(&self) -> watch::Receiver<Link> {
