@@ -13,6 +13,7 @@ use super::*;
 use crate::admission::{self, Admission};
 use crate::auth::Grants;
 use crate::bus;
+use crate::feed::{Source, Ticket};
 use crate::namespace::Namespaces;
 use crate::protocol::frame::{self, From, Wanted};
 use crate::protocol::replay::Replay;
