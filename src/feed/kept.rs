@@ -18,34 +18,22 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::attach::{self, Attach};
+use super::history::{Job, Reads};
 use super::opening::{CATCH_UP, Feed, OPEN_AGAIN, PATIENCE, Spread, Work, finished};
-use super::read::{Dealt, Reader, values};
 use super::receiver::Receiver;
 use super::ring::{self, Ring};
-use super::{
-    Ask, AttachError, Config, Event, Page, PageError, ShardId, Source, Ticket, Wanted, refuse,
-};
-use crate::bus::history::{Head, Newest, ReadError, Stored};
+use super::{Ask, AttachError, Config, Event, PageError, ShardId, Source, Ticket, refuse};
+use crate::bus::history::{Head, Stored};
 use crate::bus::{Arrival, Bus, Live};
 use crate::protocol::replay::{Begin, Replay, Rest};
 use crate::protocol::{From, GapReason, Limit};
-use crate::publication::{Epoch, Timestamp};
-use crate::topic::Pattern;
 
-/// The first that has to read history waits this long for others who have to.
-const GATHER: Duration = Duration::from_millis(10);
 /// A Cursor that history has not reached for so long is of another one. A new leader lags for less.
 const FOREIGN_AFTER: Duration = Duration::from_millis(900);
-/// Further below the ring nobody reads a whole Namespace.
-const READ_ITEMS_MAX: u64 = 100_000;
-/// Reads of one attach, each of which the ring has outrun.
-const ROUNDS_MAX: u8 = 8;
-/// One snapshot answers everybody who asks for the same within this time.
-const SNAPSHOT_SHARED: Duration = Duration::from_secs(1);
 
 /// What comes next by the live road, while there is one.
 async fn next(live: &mut Option<impl Live>) -> Option<Arrival> {
@@ -63,7 +51,7 @@ pub(super) struct Open<B: Bus> {
     source: Source,
     /// Publications of one Topic that are kept.
     messages: u64,
-    part: attach::Bounds,
+    pub(super) part: attach::Bounds,
     asks: mpsc::Receiver<Ask>,
     shards: Vec<Receiver>,
     pub(super) ring: Ring,
@@ -74,16 +62,8 @@ pub(super) struct Open<B: Bus> {
     pub(super) repair: super::repair::Repair,
     /// Attaches for which the head must come further.
     held: Vec<Held>,
-    /// Those that begin below the ring, for the next read.
-    below: Vec<Attach>,
-    /// When that read begins.
-    gathered_at: Option<Instant>,
-    jobs: VecDeque<Job>,
-    reading: Work<Answer>,
-    /// What is being read is of a history that is not followed any more.
-    reads_old: bool,
+    pub(super) reads: Reads,
     following: Work<Option<B::Live>>,
-    snapshot: Option<Snapshot>,
     position_at: Instant,
     catch_up_at: Option<Instant>,
     spread: Spread,
@@ -95,36 +75,6 @@ struct Held {
     until: Instant,
     /// When history was first seen to stand below its Cursor.
     foreign_since: Option<Instant>,
-}
-
-enum Job {
-    Topics(Attach),
-    Newest { attach: Attach, above: u64 },
-    Since(Attach, Timestamp),
-    LastN(Attach, u16),
-    Page(Wanted, oneshot::Sender<Result<Page, PageError>>),
-}
-
-enum Answer {
-    Dealt(Dealt),
-    Newest {
-        attach: Attach,
-        above: u64,
-        epoch: Epoch,
-        newest: Result<Newest, ReadError>,
-    },
-    /// Where to begin; whether something before it is known to be missing, if that counts.
-    Begin {
-        attach: Attach,
-        after: Result<(u64, Option<(bool, Head)>), ReadError>,
-    },
-    Page,
-}
-
-struct Snapshot {
-    patterns: Arc<[Pattern]>,
-    until: Instant,
-    newest: Newest,
 }
 
 impl<B: Bus> Open<B> {
@@ -151,13 +101,8 @@ impl<B: Bus> Open<B> {
             opened_at: Some(head.last),
             repair: super::repair::Repair::opened(now, &mut spread),
             held: Vec::new(),
-            below: Vec::new(),
-            gathered_at: None,
-            jobs: VecDeque::new(),
-            reading: None,
-            reads_old: false,
+            reads: Reads::default(),
             following: None,
-            snapshot: None,
             position_at: now + config.position,
             catch_up_at: None,
             spread,
@@ -181,7 +126,7 @@ impl<B: Bus> Open<B> {
                 () = &mut timer => self.tick(Instant::now()),
                 (head, answer) = finished(&mut self.repair.checking) => self.checked(head, answer),
                 page = finished(&mut self.repair.reading) => self.repaired(page),
-                answer = finished(&mut self.reading) => self.read(answer),
+                answer = finished(&mut self.reads.reading) => self.read(answer),
                 ask = self.asks.recv() => match ask {
                     Some(ask) => self.take(ask),
                     None => return self.end().await,
@@ -223,19 +168,19 @@ impl<B: Bus> Open<B> {
 
     /// Whoever still waits is answered.
     async fn end(mut self) {
-        if self.reading.is_some() {
+        if self.reads.reading.is_some() {
             // It holds attaches, too; the Bus bounds it.
-            let answer = finished(&mut self.reading).await;
+            let answer = finished(&mut self.reads.reading).await;
             self.read(answer);
         }
         let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
         let queued: Vec<Attach> =
             self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches)).collect();
-        let below = std::mem::take(&mut self.below);
+        let below = std::mem::take(&mut self.reads.below);
         for attach in held.chain(queued).chain(below) {
             self.refuse(&attach, AttachError::BusUnavailable);
         }
-        for job in std::mem::take(&mut self.jobs) {
+        for job in std::mem::take(&mut self.reads.jobs) {
             match job {
                 Job::Topics(attach)
                 | Job::Newest { attach, .. }
@@ -269,14 +214,14 @@ impl<B: Bus> Open<B> {
                 }
             }
             read @ Ask::Read { .. } if self.is_full() => refuse(read, PageError::Overloaded),
-            Ask::Read { wanted, answer } => self.jobs.push_back(Job::Page(wanted, answer)),
+            Ask::Read { wanted, answer } => self.reads.jobs.push_back(Job::Page(wanted, answer)),
         }
         self.start_read();
     }
 
     fn is_full(&self) -> bool {
         let queued: usize = self.shards.iter().map(|shard| shard.attaches.len()).sum();
-        let waiting = self.held.len() + self.below.len() + self.jobs.len() + queued;
+        let waiting = self.held.len() + self.reads.below.len() + self.reads.jobs.len() + queued;
         waiting >= self.config.attaches_waiting
     }
 
@@ -286,7 +231,7 @@ impl<B: Bus> Open<B> {
         let place = match begin {
             Begin::From(From::Live) => return self.locate(attach),
             Begin::From(From::Last) => {
-                return self.jobs.push_back(Job::Newest { attach, above: 0 });
+                return self.reads.jobs.push_back(Job::Newest { attach, above: 0 });
             }
             Begin::From(From::LastN(n)) => {
                 let below = match &*attach.patterns {
@@ -295,14 +240,14 @@ impl<B: Bus> Open<B> {
                 };
                 // One that is lost may be among the last n.
                 let Some(below) = below.filter(|below| !self.ring.lost_above(*below)) else {
-                    return self.jobs.push_back(Job::LastN(attach, n));
+                    return self.reads.jobs.push_back(Job::LastN(attach, n));
                 };
                 attach.after = below;
                 return self.locate(attach);
             }
             Begin::From(From::Since(time)) => {
                 let Some(below) = self.ring.below_time(time) else {
-                    return self.jobs.push_back(Job::Since(attach, time));
+                    return self.reads.jobs.push_back(Job::Since(attach, time));
                 };
                 attach.after = below;
                 return self.locate(attach.judged());
@@ -317,7 +262,7 @@ impl<B: Bus> Open<B> {
             Begin::Rest(Rest::Values { above }) => match above.epoch == epoch {
                 true => {
                     let above = above.offset;
-                    return self.jobs.push_back(Job::Newest { attach, above });
+                    return self.reads.jobs.push_back(Job::Newest { attach, above });
                 }
                 false => None,
             },
@@ -336,7 +281,7 @@ impl<B: Bus> Open<B> {
     }
 
     /// Brings an attach further: up to the head, where it is answered, or to what it must wait for.
-    fn locate(&mut self, mut attach: Attach) {
+    pub(super) fn locate(&mut self, mut attach: Attach) {
         let (head, floor) = (self.ring.head(), self.ring.floor());
         let needed = attach.proven.map_or(attach.after, |proven| proven.last.max(attach.after));
         if needed > head {
@@ -410,18 +355,18 @@ impl<B: Bus> Open<B> {
 
     /// Another history is followed: whoever waits has its place in the old one.
     pub(super) fn unsettle(&mut self) {
-        self.snapshot = None;
-        self.gathered_at = None;
-        self.reads_old = self.reading.is_some();
+        self.reads.snapshot = None;
+        self.reads.gathered_at = None;
+        self.reads.reads_old = self.reads.reading.is_some();
         let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
-        let below = std::mem::take(&mut self.below);
+        let below = std::mem::take(&mut self.reads.below);
         let queued = self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches));
         let mut old: Vec<Attach> = held.chain(below).chain(queued).collect();
-        for job in std::mem::take(&mut self.jobs) {
+        for job in std::mem::take(&mut self.reads.jobs) {
             match job {
                 Job::Topics(attach) | Job::Newest { attach, above: 1.. } => old.push(attach),
                 // It has no place yet.
-                job => self.jobs.push_back(job),
+                job => self.reads.jobs.push_back(job),
             }
         }
         for attach in old {
@@ -429,213 +374,14 @@ impl<B: Bus> Open<B> {
         }
     }
 
-    /// It begins further back than the ring reaches.
-    fn go_below(&mut self, mut attach: Attach) {
-        let (head, floor) = (self.ring.head(), self.ring.floor());
-        if attach.rounds >= ROUNDS_MAX {
-            attach.jump_to(floor);
-            return self.locate(attach);
-        }
-        attach.rounds += 1;
-        if floor - attach.after <= READ_ITEMS_MAX {
-            self.gathered_at.get_or_insert_with(|| Instant::now() + GATHER);
-            self.below.push(attach);
-        } else if attach.is_exact() {
-            self.jobs.push_back(Job::Topics(attach));
-        } else {
-            attach.skip_to(head, GapReason::ReplayLimit);
-            self.locate(attach);
-        }
-    }
-
-    // What is read.
-
-    fn reader(&self) -> Reader<B> {
-        Reader {
-            bus: self.bus.clone(),
-            namespace: Arc::clone(&self.namespace),
-            epoch: self.ring.epoch(),
-            bounds: self.part,
-            topics_max: self.config.snapshot_topics,
-        }
-    }
-
-    /// Begins the next read, if none is under way.
-    fn start_read(&mut self) {
-        while self.reading.is_none() {
-            let floor = self.ring.floor();
-            if self.gathered_at.is_some_and(|at| at <= Instant::now()) {
-                let most = (self.config.read_bytes / self.part.bytes).max(1);
-                let rest = self.below.split_off(most.min(self.below.len()));
-                let attaches = std::mem::replace(&mut self.below, rest);
-                self.gathered_at = (!self.below.is_empty()).then(Instant::now);
-                let reader = self.reader();
-                self.reading = Some(Box::pin(async move {
-                    Answer::Dealt(reader.deal(attaches, floor, &[]).await)
-                }));
-                return;
-            }
-            let Some(job) = self.jobs.pop_front() else {
-                return;
-            };
-            let reader = self.reader();
-            self.reading = match job {
-                Job::Topics(attach) => Some(Box::pin(async move {
-                    let topics = Arc::clone(&attach.patterns);
-                    Answer::Dealt(reader.deal(vec![attach], floor, &topics).await)
-                })),
-                Job::Newest { attach, above } => match self.known_snapshot(&attach, above) {
-                    Some(newest) => {
-                        self.snapshot_came(attach, above, newest);
-                        continue;
-                    }
-                    None => Some(Box::pin(async move {
-                        let newest = reader.newest(&attach.patterns).await;
-                        Answer::Newest { attach, above, epoch: reader.epoch, newest }
-                    })),
-                },
-                Job::Since(attach, time) => Some(Box::pin(async move {
-                    let after = reader.below_time(time).await;
-                    let after = after.map(|(after, trimmed, head)| (after, Some((trimmed, head))));
-                    Answer::Begin { attach, after }
-                })),
-                Job::LastN(attach, n) => Some(Box::pin(async move {
-                    let mut lowest = Ok((u64::MAX, None));
-                    for pattern in attach.patterns.iter() {
-                        let below = reader.below_newest(pattern, usize::from(n)).await;
-                        lowest = lowest.and_then(|(low, _)| Ok((low.min(below?), None)));
-                    }
-                    Answer::Begin { attach, after: lowest }
-                })),
-                Job::Page(_, answer) if answer.is_closed() => continue,
-                Job::Page(wanted, answer) => Some(Box::pin(async move {
-                    // Whoever asked may have given up.
-                    let _ = answer.send(reader.page(&wanted).await);
-                    Answer::Page
-                })),
-            };
-        }
-    }
-
-    fn read(&mut self, answer: Answer) {
-        if std::mem::take(&mut self.reads_old) {
-            return self.read_in_vain(answer);
-        }
-        match answer {
-            Answer::Page => {}
-            Answer::Dealt(dealt) => self.dealt(dealt),
-            Answer::Newest { attach, above, epoch, newest } => match newest {
-                Ok(newest) if epoch == self.ring.epoch() => {
-                    if above == 0 {
-                        let until = Instant::now() + SNAPSHOT_SHARED;
-                        let patterns = Arc::clone(&attach.patterns);
-                        self.snapshot = Some(Snapshot { patterns, until, newest: newest.clone() });
-                    }
-                    self.snapshot_came(attach, above, newest);
-                }
-                Ok(_) => self.skip(attach, GapReason::EpochChanged),
-                Err(ReadError::TooManyTopics) => self.refuse(&attach, AttachError::TooManyTopics),
-                Err(ReadError::Unavailable) => self.refuse(&attach, AttachError::BusUnavailable),
-            },
-            Answer::Begin { mut attach, after } => match after {
-                Ok((after, trimmed)) => {
-                    attach.after = after;
-                    let Some((trimmed, head)) = trimmed else {
-                        // Of the last n none may be lost before it is brought.
-                        return self.locate(attach.judged_by_losses());
-                    };
-                    attach = attach.judged();
-                    // What has left between the time and the first shows by its Topic's number.
-                    attach.proven = Some(head);
-                    if trimmed {
-                        attach.trimmed();
-                    }
-                    self.locate(attach);
-                }
-                Err(_) => self.refuse(&attach, AttachError::BusUnavailable),
-            },
-        }
-    }
-
-    /// It was read from another history than the one that is followed by now.
-    fn read_in_vain(&mut self, answer: Answer) {
-        match answer {
-            Answer::Page => {}
-            Answer::Newest { attach, above: 0, .. } => {
-                self.jobs.push_back(Job::Newest { attach, above: 0 });
-            }
-            Answer::Newest { attach, .. } | Answer::Begin { attach, .. } => {
-                self.skip(attach, GapReason::EpochChanged);
-            }
-            Answer::Dealt(Dealt { done, stopped, foreign, .. }) => {
-                for attach in done.into_iter().chain(stopped).chain(foreign) {
-                    self.skip(attach, GapReason::EpochChanged);
-                }
-            }
-        }
-    }
-
-    fn dealt(&mut self, dealt: Dealt) {
-        let epoch = self.ring.epoch();
-        for attach in dealt.foreign {
-            self.skip(attach, GapReason::EpochChanged);
-        }
-        for attach in dealt.stopped {
-            self.answer(attach.replay_promised(self.ring.cursor()));
-        }
-        for mut attach in dealt.done {
-            match dealt.proven {
-                Ok(proven) if dealt.epoch == epoch && proven.epoch == epoch => {
-                    attach.proven = Some(proven);
-                    self.locate(attach);
-                }
-                Ok(_) => self.skip(attach, GapReason::EpochChanged),
-                Err(_) => {
-                    attach.jump_to(self.ring.floor());
-                    self.locate(attach);
-                }
-            }
-        }
-    }
-
-    fn skip(&mut self, mut attach: Attach, why: GapReason) {
+    pub(super) fn skip(&mut self, mut attach: Attach, why: GapReason) {
         attach.skip_to(self.ring.head(), why);
         self.locate(attach);
     }
 
-    /// A snapshot that was read a moment ago, for those who want the same.
-    fn known_snapshot(&self, attach: &Attach, above: u64) -> Option<Newest> {
-        let known = self.snapshot.as_ref()?;
-        let good = above == 0
-            && known.until > Instant::now()
-            && known.newest.as_of >= self.ring.floor()
-            && known.patterns == attach.patterns;
-        good.then(|| known.newest.clone())
-    }
-
-    fn snapshot_came(&mut self, mut attach: Attach, above: u64, newest: Newest) {
-        if newest.as_of < self.ring.floor() {
-            // Whoever answered lags behind.
-            attach.rounds += 1;
-            if attach.rounds > ROUNDS_MAX {
-                return self.refuse(&attach, AttachError::BusUnavailable);
-            }
-            return self.jobs.push_back(Job::Newest { attach, above });
-        }
-        let as_of = newest.as_of;
-        for stored in values(newest.entries, above) {
-            let entry = ring::Entry::new(stored);
-            if !attach.take_value(&entry, self.ring.epoch(), self.part) {
-                return self.answer(attach.replay_values(self.ring.cursor()));
-            }
-        }
-        attach.after = as_of;
-        self.locate(attach.judged());
-    }
-
     // What Shards get.
 
-    fn answer(&mut self, (shard, ticket, replay): (ShardId, Ticket, Replay)) {
+    pub(super) fn answer(&mut self, (shard, ticket, replay): (ShardId, Ticket, Replay)) {
         let Some(shard) = self.shards.get_mut(usize::from(shard.0)) else {
             return;
         };
@@ -646,7 +392,7 @@ impl<B: Bus> Open<B> {
         self.look_after_shards();
     }
 
-    fn refuse(&mut self, attach: &Attach, why: AttachError) {
+    pub(super) fn refuse(&mut self, attach: &Attach, why: AttachError) {
         if let Some(shard) = self.shards.get_mut(usize::from(attach.shard.0)) {
             shard.post(Event::Refused(attach.ticket, why));
         }
@@ -729,8 +475,11 @@ impl<B: Bus> Open<B> {
 
     fn wakes_at(&self) -> Instant {
         let patience = self.held.iter().map(|held| held.until).min();
-        let times =
-            [self.catch_up_at, self.gathered_at.filter(|_| self.reading.is_none()), patience];
+        let times = [
+            self.catch_up_at,
+            self.reads.gathered_at.filter(|_| self.reads.reading.is_none()),
+            patience,
+        ];
         let first = times.into_iter().flatten().min();
         let first = first.map_or(self.position_at, |first| first.min(self.position_at));
         first.min(self.repair.wakes_at())

@@ -17,6 +17,7 @@
 //! ```
 
 mod attach;
+mod history;
 mod kept;
 mod live;
 mod opening;

@@ -1,0 +1,276 @@
+//! What a kept Feed reads from history for those who begin below its ring.
+//!
+//! One read at a time, whoever it is for: a stream takes no writes while it is read. Attaches that
+//! begin not too far below the ring gather for a moment and share the next read; exact Topics further
+//! down, snapshots and pages have a *job* each, in line. What a read brings, the Feed puts in its place.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::attach::Attach;
+use super::kept::Open;
+use super::opening::Work;
+use super::read::{Dealt, Reader, values};
+use super::{AttachError, Page, PageError, Wanted, ring};
+use crate::bus::Bus;
+use crate::bus::history::{Head, Newest, ReadError};
+use crate::protocol::GapReason;
+use crate::publication::{Epoch, Timestamp};
+use crate::topic::Pattern;
+
+/// The first that has to read history waits this long for others who have to.
+const GATHER: Duration = Duration::from_millis(10);
+/// Further below the ring nobody reads a whole Namespace.
+const READ_ITEMS_MAX: u64 = 100_000;
+/// Reads of one attach, each of which the ring has outrun.
+const ROUNDS_MAX: u8 = 8;
+/// One snapshot answers everybody who asks for the same within this time.
+const SNAPSHOT_SHARED: Duration = Duration::from_secs(1);
+
+/// The state of reads.
+#[derive(Default)]
+pub(super) struct Reads {
+    /// Those that begin below the ring, for the next read.
+    pub(super) below: Vec<Attach>,
+    /// When that read begins.
+    pub(super) gathered_at: Option<Instant>,
+    pub(super) jobs: VecDeque<Job>,
+    pub(super) reading: Work<Answer>,
+    /// What is being read is of a history that is not followed any more.
+    pub(super) reads_old: bool,
+    pub(super) snapshot: Option<Snapshot>,
+}
+
+pub(super) enum Job {
+    Topics(Attach),
+    Newest { attach: Attach, above: u64 },
+    Since(Attach, Timestamp),
+    LastN(Attach, u16),
+    Page(Wanted, oneshot::Sender<Result<Page, PageError>>),
+}
+
+pub(super) enum Answer {
+    Dealt(Dealt),
+    Newest {
+        attach: Attach,
+        above: u64,
+        epoch: Epoch,
+        newest: Result<Newest, ReadError>,
+    },
+    /// Where to begin; whether something before it is known to be missing, if that counts.
+    Begin {
+        attach: Attach,
+        after: Result<(u64, Option<(bool, Head)>), ReadError>,
+    },
+    Page,
+}
+
+pub(super) struct Snapshot {
+    patterns: Arc<[Pattern]>,
+    until: Instant,
+    newest: Newest,
+}
+
+impl<B: Bus> Open<B> {
+    /// It begins further back than the ring reaches.
+    pub(super) fn go_below(&mut self, mut attach: Attach) {
+        let (head, floor) = (self.ring.head(), self.ring.floor());
+        if attach.rounds >= ROUNDS_MAX {
+            attach.jump_to(floor);
+            return self.locate(attach);
+        }
+        attach.rounds += 1;
+        if floor - attach.after <= READ_ITEMS_MAX {
+            self.reads.gathered_at.get_or_insert_with(|| Instant::now() + GATHER);
+            self.reads.below.push(attach);
+        } else if attach.is_exact() {
+            self.reads.jobs.push_back(Job::Topics(attach));
+        } else {
+            attach.skip_to(head, GapReason::ReplayLimit);
+            self.locate(attach);
+        }
+    }
+
+    fn reader(&self) -> Reader<B> {
+        Reader {
+            bus: self.bus.clone(),
+            namespace: Arc::clone(&self.namespace),
+            epoch: self.ring.epoch(),
+            bounds: self.part,
+            topics_max: self.config.snapshot_topics,
+        }
+    }
+
+    /// Begins the next read, if none is under way.
+    pub(super) fn start_read(&mut self) {
+        while self.reads.reading.is_none() {
+            let floor = self.ring.floor();
+            if self.reads.gathered_at.is_some_and(|at| at <= Instant::now()) {
+                let most = (self.config.read_bytes / self.part.bytes).max(1);
+                let rest = self.reads.below.split_off(most.min(self.reads.below.len()));
+                let attaches = std::mem::replace(&mut self.reads.below, rest);
+                self.reads.gathered_at = (!self.reads.below.is_empty()).then(Instant::now);
+                let reader = self.reader();
+                self.reads.reading = Some(Box::pin(async move {
+                    Answer::Dealt(reader.deal(attaches, floor, &[]).await)
+                }));
+                return;
+            }
+            let Some(job) = self.reads.jobs.pop_front() else {
+                return;
+            };
+            let reader = self.reader();
+            self.reads.reading = match job {
+                Job::Topics(attach) => Some(Box::pin(async move {
+                    let topics = Arc::clone(&attach.patterns);
+                    Answer::Dealt(reader.deal(vec![attach], floor, &topics).await)
+                })),
+                Job::Newest { attach, above } => match self.known_snapshot(&attach, above) {
+                    Some(newest) => {
+                        self.snapshot_came(attach, above, newest);
+                        continue;
+                    }
+                    None => Some(Box::pin(async move {
+                        let newest = reader.newest(&attach.patterns).await;
+                        Answer::Newest { attach, above, epoch: reader.epoch, newest }
+                    })),
+                },
+                Job::Since(attach, time) => Some(Box::pin(async move {
+                    let after = reader.below_time(time).await;
+                    let after = after.map(|(after, trimmed, head)| (after, Some((trimmed, head))));
+                    Answer::Begin { attach, after }
+                })),
+                Job::LastN(attach, n) => Some(Box::pin(async move {
+                    let mut lowest = Ok((u64::MAX, None));
+                    for pattern in attach.patterns.iter() {
+                        let below = reader.below_newest(pattern, usize::from(n)).await;
+                        lowest = lowest.and_then(|(low, _)| Ok((low.min(below?), None)));
+                    }
+                    Answer::Begin { attach, after: lowest }
+                })),
+                Job::Page(_, answer) if answer.is_closed() => continue,
+                Job::Page(wanted, answer) => Some(Box::pin(async move {
+                    // Whoever asked may have given up.
+                    let _ = answer.send(reader.page(&wanted).await);
+                    Answer::Page
+                })),
+            };
+        }
+    }
+
+    pub(super) fn read(&mut self, answer: Answer) {
+        if std::mem::take(&mut self.reads.reads_old) {
+            return self.read_in_vain(answer);
+        }
+        match answer {
+            Answer::Page => {}
+            Answer::Dealt(dealt) => self.dealt(dealt),
+            Answer::Newest { attach, above, epoch, newest } => match newest {
+                Ok(newest) if epoch == self.ring.epoch() => {
+                    if above == 0 {
+                        let until = Instant::now() + SNAPSHOT_SHARED;
+                        let patterns = Arc::clone(&attach.patterns);
+                        self.reads.snapshot =
+                            Some(Snapshot { patterns, until, newest: newest.clone() });
+                    }
+                    self.snapshot_came(attach, above, newest);
+                }
+                Ok(_) => self.skip(attach, GapReason::EpochChanged),
+                Err(ReadError::TooManyTopics) => self.refuse(&attach, AttachError::TooManyTopics),
+                Err(ReadError::Unavailable) => self.refuse(&attach, AttachError::BusUnavailable),
+            },
+            Answer::Begin { mut attach, after } => match after {
+                Ok((after, trimmed)) => {
+                    attach.after = after;
+                    let Some((trimmed, head)) = trimmed else {
+                        // Of the last n none may be lost before it is brought.
+                        return self.locate(attach.judged_by_losses());
+                    };
+                    attach = attach.judged();
+                    // What has left between the time and the first shows by its Topic's number.
+                    attach.proven = Some(head);
+                    if trimmed {
+                        attach.trimmed();
+                    }
+                    self.locate(attach);
+                }
+                Err(_) => self.refuse(&attach, AttachError::BusUnavailable),
+            },
+        }
+    }
+
+    /// It was read from another history than the one that is followed by now.
+    fn read_in_vain(&mut self, answer: Answer) {
+        match answer {
+            Answer::Page => {}
+            Answer::Newest { attach, above: 0, .. } => {
+                self.reads.jobs.push_back(Job::Newest { attach, above: 0 });
+            }
+            Answer::Newest { attach, .. } | Answer::Begin { attach, .. } => {
+                self.skip(attach, GapReason::EpochChanged);
+            }
+            Answer::Dealt(Dealt { done, stopped, foreign, .. }) => {
+                for attach in done.into_iter().chain(stopped).chain(foreign) {
+                    self.skip(attach, GapReason::EpochChanged);
+                }
+            }
+        }
+    }
+
+    fn dealt(&mut self, dealt: Dealt) {
+        let epoch = self.ring.epoch();
+        for attach in dealt.foreign {
+            self.skip(attach, GapReason::EpochChanged);
+        }
+        for attach in dealt.stopped {
+            self.answer(attach.replay_promised(self.ring.cursor()));
+        }
+        for mut attach in dealt.done {
+            match dealt.proven {
+                Ok(proven) if dealt.epoch == epoch && proven.epoch == epoch => {
+                    attach.proven = Some(proven);
+                    self.locate(attach);
+                }
+                Ok(_) => self.skip(attach, GapReason::EpochChanged),
+                Err(_) => {
+                    attach.jump_to(self.ring.floor());
+                    self.locate(attach);
+                }
+            }
+        }
+    }
+
+    /// A snapshot that was read a moment ago, for those who want the same.
+    fn known_snapshot(&self, attach: &Attach, above: u64) -> Option<Newest> {
+        let known = self.reads.snapshot.as_ref()?;
+        let good = above == 0
+            && known.until > Instant::now()
+            && known.newest.as_of >= self.ring.floor()
+            && known.patterns == attach.patterns;
+        good.then(|| known.newest.clone())
+    }
+
+    fn snapshot_came(&mut self, mut attach: Attach, above: u64, newest: Newest) {
+        if newest.as_of < self.ring.floor() {
+            // Whoever answered lags behind.
+            attach.rounds += 1;
+            if attach.rounds > ROUNDS_MAX {
+                return self.refuse(&attach, AttachError::BusUnavailable);
+            }
+            return self.reads.jobs.push_back(Job::Newest { attach, above });
+        }
+        let as_of = newest.as_of;
+        for stored in values(newest.entries, above) {
+            let entry = ring::Entry::new(stored);
+            if !attach.take_value(&entry, self.ring.epoch(), self.part) {
+                return self.answer(attach.replay_values(self.ring.cursor()));
+            }
+        }
+        attach.after = as_of;
+        self.locate(attach.judged());
+    }
+}
