@@ -34,6 +34,8 @@ pub struct Head {
     pub last: u64,
     /// When that one was stored. It may have left since.
     pub last_time: Timestamp,
+    /// So many of each Topic are kept, if nothing else takes them.
+    pub messages: u64,
 }
 
 /// Which part of a history is wanted.

@@ -187,14 +187,15 @@ impl Attach {
     }
 
     /// Everything up to `head` has been looked at. `lost_above` says whether something above an
-    /// Offset is known to be lost, and `messages` how many of each Topic are kept.
-    pub(super) fn judge(&mut self, head: u64, lost_above: impl Fn(u64) -> bool, messages: u64) {
+    /// Offset is known to be lost.
+    pub(super) fn judge(&mut self, head: u64, lost_above: impl Fn(u64) -> bool) {
         self.settle(head + 1);
         let Some(from) = self.judged_from.filter(|_| self.verdict.is_ok()) else {
             return;
         };
         let trimmed = self.proven.filter(|_| !self.what_is_left).is_some_and(|proven| {
-            proven.first > from + 1 || self.topics.values().any(|count| *count > messages)
+            let over = |count: &u64| *count > proven.messages;
+            proven.first > from + 1 || self.topics.values().any(over)
         });
         if trimmed || lost_above(from) {
             self.verdict = Err(GapReason::HistoryTrimmed);

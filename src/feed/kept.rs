@@ -49,8 +49,6 @@ pub(super) struct Open<B: Bus> {
     pub(super) namespace: Arc<str>,
     pub(super) bus: B,
     source: Source,
-    /// Publications of one Topic that are kept.
-    messages: u64,
     pub(super) part: attach::Bounds,
     asks: mpsc::Receiver<Ask>,
     shards: Vec<Receiver>,
@@ -85,12 +83,10 @@ impl<B: Bus> Open<B> {
             items: config.ring_items,
             bytes: config.ring_bytes.min(config.rings_bytes / kept),
         };
-        let messages = config.namespaces.history(&namespace).map_or(1, |rules| rules.messages);
         let now = Instant::now();
         let mut spread = Spread(config.seed);
         Self {
             source: Source::Namespace(Arc::clone(&namespace)),
-            messages: u64::from(messages),
             part: attach::Bounds { items: config.part_items, bytes: config.part_bytes },
             namespace,
             bus: feed.bus,
@@ -313,7 +309,7 @@ impl<B: Bus> Open<B> {
             }
         }
         let ring = &self.ring;
-        attach.judge(head, |offset| ring.lost_above(offset), self.messages);
+        attach.judge(head, |offset| ring.lost_above(offset));
         self.answer(attach.replay(self.ring.cursor()));
     }
 

@@ -77,13 +77,17 @@ pub(super) struct Ring {
 impl Ring {
     /// An empty one that begins where a history stands.
     pub(super) fn at(head: &Head, bounds: Bounds) -> Self {
+        Self::behind(head.epoch, head.last, Some(head.last_time), bounds)
+    }
+
+    fn behind(epoch: Epoch, offset: u64, time: Option<Timestamp>, bounds: Bounds) -> Self {
         Self {
             bounds,
-            epoch: head.epoch,
-            head: head.last,
-            head_time: Some(head.last_time),
-            floor: head.last,
-            floor_time: Some(head.last_time),
+            epoch,
+            head: offset,
+            head_time: time,
+            floor: offset,
+            floor_time: time,
             entries: VecDeque::new(),
             topics: HashMap::new(),
             bytes: 0,
@@ -93,15 +97,7 @@ impl Ring {
 
     /// Another history, or a part too far ahead to be read: begins again behind `offset`.
     pub(super) fn begin_again(&mut self, epoch: Epoch, offset: u64, time: Option<Timestamp>) {
-        let bounds = self.bounds;
-        let head = Head {
-            epoch,
-            first: 0,
-            first_time: Timestamp(0),
-            last: offset,
-            last_time: Timestamp(0),
-        };
-        *self = Self { head_time: time, floor_time: time, ..Self::at(&head, bounds) };
+        *self = Self::behind(epoch, offset, time, self.bounds);
     }
 
     pub(super) const fn epoch(&self) -> Epoch {

@@ -469,7 +469,8 @@ impl History {
         }
         let first = self.entries.first_key_value().map(|(offset, (time, _))| (*offset, *time));
         let (first, first_time) = first.unwrap_or((last + 1, last_time));
-        Head { epoch: self.epoch, first, first_time, last, last_time }
+        let messages = self.rules.messages.into();
+        Head { epoch: self.epoch, first, first_time, last, last_time, messages }
     }
 
     fn read(&mut self, now: Timestamp, want: &Want<'_>, items: usize) -> Option<Page> {

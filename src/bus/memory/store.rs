@@ -82,7 +82,14 @@ impl Store {
         self.trim_old(now);
         let first = self.entries.first_key_value().map(|(offset, (time, _))| (*offset, *time));
         let (first, first_time) = first.unwrap_or((self.last + 1, self.last_time));
-        Head { epoch: self.epoch, first, first_time, last: self.last, last_time: self.last_time }
+        Head {
+            epoch: self.epoch,
+            first,
+            first_time,
+            last: self.last,
+            last_time: self.last_time,
+            messages: self.rules.messages.into(),
+        }
     }
 
     pub(super) fn read(&mut self, now: Timestamp, want: Want<'_>) -> Page {
