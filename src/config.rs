@@ -349,12 +349,6 @@ fn wrong(config: &Config, nofile: u64) -> Vec<(String, String)> {
         let what = format!("must be at most {}, half of outbox_bytes", size_text(half));
         say("limits.replay_part_bytes", what);
     }
-    if !config.nats.url.is_empty() {
-        for (name, _) in config.namespaces.iter().filter(|(_, rules)| rules.history.is_some()) {
-            let what = "history is kept in memory alone yet: not together with nats.url";
-            say(&format!("namespaces.{name}.history"), what.to_owned());
-        }
-    }
     let wanted = match config.limits.max_connections {
         0 => connections(nofile),
         configured => configured,

@@ -46,11 +46,37 @@ pub struct History {
     /// Bytes of the whole Namespace.
     #[serde(deserialize_with = "read_size", serialize_with = "write_size")]
     pub max_bytes: usize,
+    /// Where NATS keeps it.
+    pub storage: Storage,
+    /// On how many servers of NATS.
+    pub replicas: u8,
+    /// Whether nodes make its stream, and change it when these rules change. If not, they check it.
+    pub manage: bool,
+    /// The stream, if it is one that others made.
+    pub stream: Option<String>,
+}
+
+/// Where NATS keeps a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// On disk: a killed server has it when it comes back.
+    File,
+    /// It goes with its servers.
+    Memory,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { messages: 100, age: Duration::from_secs(600), max_bytes: 1 << 30 }
+        Self {
+            messages: 100,
+            age: Duration::from_secs(600),
+            max_bytes: 1 << 30,
+            storage: Storage::File,
+            replicas: 1,
+            manage: true,
+            stream: None,
+        }
     }
 }
 
@@ -72,10 +98,28 @@ impl History {
         if !(1 << 20..=1 << 40).contains(&self.max_bytes) {
             faults.push(("max_bytes", "must be 1MiB to 1024GiB"));
         }
+        if !(1..=5).contains(&self.replicas) {
+            faults.push(("replicas", "must be 1 to 5"));
+        }
+        if let Some(stream) = &self.stream {
+            if self.manage {
+                faults.push(("manage", "must be false: the stream belongs to who made it"));
+            }
+            if !is_stream_name(stream) {
+                faults.push(("stream", "is no legal name of a stream"));
+            }
+        }
         faults
     }
 }
 
+fn is_stream_name(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=STREAM_NAME_BYTES_MAX).contains(&text.len()) && text.chars().all(legal)
+}
+
+/// Of a stream that others made.
+const STREAM_NAME_BYTES_MAX: usize = 128;
 /// A year.
 const AGE_MAX: Duration = Duration::from_secs(8_760 * 3_600);
 const DUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(120);
@@ -188,6 +232,7 @@ fn source_fault(name: &str, source: &Pattern) -> Option<String> {
 #[must_use]
 pub fn faults(configured: &BTreeMap<String, Config>) -> Vec<(String, String)> {
     let mut faults = Vec::new();
+    let mut kept = BTreeMap::new();
     for (name, rules) in configured {
         if name != OTHERS && (!is_segment(name) || name.starts_with('_')) {
             faults.push((name.clone(), "is not a legal first segment of a topic".to_owned()));
@@ -202,6 +247,10 @@ pub fn faults(configured: &BTreeMap<String, Config>) -> Vec<(String, String)> {
             if name == OTHERS {
                 let what = "clients would make a history by inventing a name: name the namespace";
                 faults.push((format!("{name}.history"), what.to_owned()));
+            }
+            if let Some(other) = kept.insert(name.to_ascii_lowercase(), name) {
+                let what = format!("differs from {other} in case alone, and some disks do not");
+                faults.push((format!("{name}.history"), what));
             }
             for (key, what) in history.faults() {
                 faults.push((format!("{name}.history.{key}"), what.to_owned()));

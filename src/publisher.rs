@@ -99,6 +99,7 @@ impl PublishError {
             Self::RateLimited { .. } => Code::RateLimited,
             Self::Overloaded => Code::Overloaded,
             Self::Bus { why: bus::PublishError::Unavailable, .. } => Code::BusUnavailable,
+            Self::Bus { why: bus::PublishError::StorageFull, .. } => Code::StorageFull,
             Self::Bus { why: bus::PublishError::OutcomeUnknown, .. } => Code::OutcomeUnknown,
         };
         let mut error = Error::new(code, self.to_string());

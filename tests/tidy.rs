@@ -42,7 +42,7 @@ const HOMES: [(&str, &str); 15] = [
     ("jsonwebtoken arc_swap", "auth"),    // keys, and their exchange while they are read
     ("reqwest", "auth cli"),              // JWKS, and the client commands
     ("tokio_tungstenite", "cli"),         // a node is never a WebSocket client
-    ("aws_lc_rs", "auth publisher main"), // signatures, ids, and the choice of one backend
+    ("aws_lc_rs", "auth bus::nats publisher main"), // signatures, Epochs, ids, and the one backend
     ("governor", "admission session::limits publisher"), // where limits are counted
     ("prost", "protocol"),                // an encoding beside JSON
     ("clap", "main cli"),                 // arguments end where commands begin

@@ -173,6 +173,9 @@ pub enum PublishError {
         /// Of payload and headers, in bytes.
         max: usize,
     },
+    /// History has no room for it.
+    #[error("history has no room for more; nothing was stored")]
+    StorageFull,
     /// It may have been handed over, and nothing says whether it was.
     #[error("the bus did not confirm it; it may have been published")]
     OutcomeUnknown,

@@ -165,7 +165,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// Both halves in one number, as a [`Ticket`] carries them.
+    /// Both halves in one number, as a [`Ticket`](crate::feed::Ticket) carries them.
     #[must_use]
     pub const fn pack(self) -> u64 {
         (self.index as u64) << 32 | self.serial as u64

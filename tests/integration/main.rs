@@ -40,6 +40,8 @@ mod history;
 #[cfg(test)]
 mod kept;
 #[cfg(test)]
+mod kept_laws;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod limits;
@@ -67,6 +69,8 @@ mod slow;
 mod sources;
 #[cfg(test)]
 mod spy;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]

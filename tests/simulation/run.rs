@@ -118,6 +118,7 @@ impl Simulation {
             messages: u32::try_from(messages).unwrap(),
             age: Duration::from_secs(age as u64),
             max_bytes: 1 << 30,
+            ..History::default()
         };
         let config = feed::Config {
             linger: Duration::from_secs(some(&[1, 5, 30], 10) as u64),

@@ -88,7 +88,9 @@ pub async fn check(
         }
         _ => CheckError::Unreachable(places.clone(), fault.to_string()),
     })?;
-    if let Some(unfit) = unfit(&client.server_info()) {
+    if let Some(unfit) =
+        unfit(&client.server_info(), namespaces.kept().next().map(|(name, _)| name))
+    {
         return Err(CheckError::Unfit(unfit));
     }
     let trying = async {

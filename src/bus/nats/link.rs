@@ -12,14 +12,17 @@ use async_nats::{Client, Event, Subscriber, connection};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::denied::Denied;
 use super::echo::Echo;
-use super::too_small;
+use super::history::Kept;
+use super::stream::StreamError;
 use super::version::unfit;
+use super::{random_ms, too_small};
 use crate::bus::Link;
 use crate::namespace::Namespaces;
 
@@ -32,6 +35,7 @@ const OVERFLOW_TOLD: Duration = Duration::from_secs(1);
 const CLIENT_TOLD: Duration = Duration::from_secs(10);
 /// A probe that takes longer has failed.
 const PROBE: Duration = Duration::from_secs(1);
+const PROVISION_AGAIN: Duration = Duration::from_secs(1);
 const LAME_DUCK_SPREAD_MS: u64 = 1_000;
 
 /// How often this client has connected.
@@ -44,6 +48,9 @@ pub(super) fn is_connected(client: &Client) -> bool {
     client.connection_state() == connection::State::Connected
 }
 
+/// A kept Namespace, and whether its stream is as it should be.
+pub(super) type Provisioned = (Arc<Kept>, Result<(), StreamError>);
+
 /// Watches one link.
 pub(super) struct Watcher {
     pub(super) client: Client,
@@ -54,6 +61,9 @@ pub(super) struct Watcher {
     pub(super) link: watch::Sender<Link>,
     pub(super) probe: String,
     pub(super) probes: Subscriber,
+    pub(super) kept: Vec<Arc<Kept>>,
+    /// Streams that are being made sure of.
+    pub(super) provisioning: JoinSet<Provisioned>,
     /// Hears what became of the first try: why the server will not do, if one was reached and will not.
     pub(super) tried: Option<oneshot::Sender<Option<Arc<str>>>>,
 }
@@ -71,6 +81,10 @@ impl Watcher {
                 biased;
                 // A look may take seconds; what has happened is told before.
                 event = self.events.recv() => event,
+                Some(outcome) = self.provisioning.join_next() => {
+                    self.provisioned(outcome);
+                    continue;
+                }
                 _ = looks.tick() => None,
             };
             match event {
@@ -103,6 +117,7 @@ impl Watcher {
                 if self.echo.round().await == Some(now) && self.probed().await && self.fits() {
                     generation = now;
                     self.whole();
+                    self.provision();
                 }
             }
         }
@@ -113,11 +128,11 @@ impl Watcher {
         let Some(server) = self.client.try_server_info() else {
             return false;
         };
-        let unfit: Option<Arc<str>> = unfit(&server).map(Arc::from);
-        self.tell_first(unfit.clone());
-        let Some(unfit) = unfit else {
+        let kept = self.kept.first().map(|kept| &*kept.wanted.namespace);
+        let Some(unfit) = unfit(&server, kept).map(Arc::from) else {
             return true;
         };
+        self.tell_first(Some(Arc::clone(&unfit)));
         self.link.send_if_modified(|link| {
             if link.unfit.as_ref() == Some(&unfit) {
                 return false;
@@ -131,6 +146,35 @@ impl Watcher {
             true
         });
         false
+    }
+
+    /// Makes sure of the streams, also after a reconnect: one in memory goes with its server.
+    fn provision(&mut self) {
+        self.provisioning.abort_all();
+        for kept in self.kept.clone() {
+            self.provisioning.spawn(async move { (Arc::clone(&kept), kept.provision().await) });
+        }
+        if self.kept.is_empty() {
+            self.tell_first(None);
+        }
+    }
+
+    fn provisioned(&mut self, outcome: Result<Provisioned, JoinError>) {
+        // One that was cut short has begun anew.
+        if let Ok((kept, Err(why))) = outcome {
+            let words = format!("namespaces.{}.history: {why}", kept.wanted.namespace);
+            error!("{words}");
+            if matches!(why, StreamError::Wrong(_)) {
+                self.tell_first(Some(words.into()));
+            }
+            self.provisioning.spawn(async move {
+                sleep(PROVISION_AGAIN).await;
+                (Arc::clone(&kept), kept.provision().await)
+            });
+        }
+        if self.provisioning.is_empty() {
+            self.tell_first(None);
+        }
     }
 
     fn tell_first(&mut self, unfit: Option<Arc<str>>) {
@@ -198,9 +242,7 @@ impl Watcher {
     /// The server is about to go: leave it before it does, but not all nodes at once.
     async fn leave_lame_duck(&self) {
         info!("The NATS server is going away; looking for another");
-        // The last group of a version 7 UUID is random.
-        let spread = Uuid::now_v7().as_u64_pair().1 % LAME_DUCK_SPREAD_MS;
-        sleep(Duration::from_millis(spread)).await;
+        sleep(random_ms(LAME_DUCK_SPREAD_MS)).await;
         if let Err(fault) = self.client.force_reconnect().await {
             warn!(error = %fault, "NATS client");
         }

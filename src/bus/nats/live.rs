@@ -1,14 +1,18 @@
-//! What comes from NATS for one Pattern, as Publications.
+//! What comes from NATS, as Publications: for one Pattern what anybody sent, for a kept Namespace what
+//! its stream has stored and says again.
 
+use std::future::pending;
 use std::sync::Arc;
 
-use async_nats::{HeaderMap, Message, Subscriber};
+use async_nats::{Message, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tracing::debug;
 use uuid::Uuid;
 
 use super::denied::Refusals;
+use super::history::Kept;
+use super::stored::{Place, last};
 use super::subject::Subjects;
 use crate::bus::{Arrival, Link, Live};
 use crate::publication::{Publication, Timestamp, Trace};
@@ -37,7 +41,28 @@ pub struct Subscription {
     pub(super) skipped: u64,
     pub(super) link: watch::Receiver<Link>,
     pub(super) denied: watch::Receiver<Refusals>,
-    pub(super) now: fn() -> Timestamp,
+    pub(super) from: From,
+}
+
+/// Who is listened to.
+pub(super) enum From {
+    /// Whoever sends, and the clock for those who say no time.
+    Anybody { now: fn() -> Timestamp },
+    /// A stream. When another server comes to lead it, some of what it says may be lost.
+    Stream { kept: Arc<Kept>, elections: Subscriber },
+}
+
+impl From {
+    /// Waits until who says it is another.
+    async fn changes(&mut self) {
+        match self {
+            Self::Anybody { .. } => pending().await,
+            Self::Stream { elections, .. } => match elections.next().await {
+                Some(_) => {}
+                None => pending().await,
+            },
+        }
+    }
 }
 
 impl Live for Subscription {
@@ -51,10 +76,14 @@ impl Live for Subscription {
                         return None;
                     }
                 }
+                () = self.from.changes() => return Some(Arrival::Lost),
                 message = self.messages.next() => {
-                    if let Some(publication) = self.read(&message?) {
-                        return Some(Arrival::Publication(Arc::new(publication)));
+                    let message = message?;
+                    if let Some(arrival) = self.read(&message) {
+                        return Some(arrival);
                     }
+                    self.skipped += 1;
+                    debug!(nats.subject = %message.subject, skipped = self.skipped, "It is nobody's");
                 }
             }
         }
@@ -62,27 +91,26 @@ impl Live for Subscription {
 }
 
 impl Subscription {
-    /// None for a subject that is no legal Topic: somebody else's message.
-    fn read(&mut self, message: &Message) -> Option<Publication> {
-        let Some(topic) = self.subjects.read(&self.namespace, &message.subject) else {
-            self.skipped += 1;
-            debug!(nats.subject = %message.subject, skipped = self.skipped, "It is no legal topic");
-            return None;
+    /// None for somebody else's message.
+    fn read(&self, message: &Message) -> Option<Arrival> {
+        let now = match &self.from {
+            From::Anybody { now } => *now,
+            From::Stream { kept, .. } => {
+                let place = Place::read(message, &kept.wanted.names.stream)?;
+                let topic = self.subjects.read_said(&self.namespace, &message.subject);
+                return Some(Arrival::Stored(place.stored(topic, &message.payload, kept.epoch()?)));
+            }
         };
+        let topic = self.subjects.read(&self.namespace, &message.subject)?;
         let header = |name| message.headers.as_ref().and_then(|headers| last(headers, name));
         let time = header(TIME).and_then(|text| text.parse().ok()).map(Timestamp);
-        Some(Publication {
+        Some(Arrival::Publication(Arc::new(Publication {
             topic,
             id: header(ID).map_or_else(|| Uuid::now_v7().to_string().into(), Into::into),
-            time: time.unwrap_or_else(self.now),
+            time: time.unwrap_or_else(now),
             user: header(USER).map(Into::into),
             payload: message.payload.clone(),
             trace: header(TRACE_PARENT).and_then(|parent| Trace::read(parent, header(TRACE_STATE))),
-        })
+        })))
     }
-}
-
-/// The last header of a name: what a node wrote stands behind what came from elsewhere.
-fn last<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get_last(name).map(async_nats::HeaderValue::as_str).filter(|text| !text.is_empty())
 }

@@ -2,30 +2,39 @@
 //!
 //! A Topic is a subject below a prefix, or one that exists beside us and is in the source of its
 //! Namespace; what anybody publishes there, a backend or a node, reaches every node that has a Feed
-//! for it, and no other. There is nothing here to repair from: what is lost is told, by [`Link`].
+//! for it, and no other. What is lost on the way is told, by [`Link`].
+//!
+//! A kept Namespace has a stream. It stores what is published and says it again, each with its Offset,
+//! where nodes hear it; that road loses messages, and their Offsets show it. Whoever misses one reads
+//! it from the stream, over a connection of its own.
 
 mod check;
 mod denied;
 mod echo;
 mod files;
+mod history;
 mod link;
 mod live;
+mod publish;
+mod request;
+mod stored;
+mod stream;
 mod subject;
 mod version;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{
-    Client, ConnectOptions, Event, HeaderMap, HeaderValue, PublishErrorKind, ServerAddr,
-};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::history::{Head, Newest, Page, ReadError, Want};
 use super::{Bus, Link, PublishError, Receipt, SubscribeError};
 use crate::namespace::{self, Namespaces};
 use crate::publication::{Publication, Timestamp};
@@ -33,8 +42,11 @@ use crate::topic::Pattern;
 pub use check::{CheckError, Report, check};
 use denied::Denied;
 use echo::{Echo, Rounds};
+use history::Kept;
 use link::Watcher;
 pub use live::Subscription;
+use request::{Requests, Waiting};
+use stream::{HEADERS_BYTES, Wanted};
 use subject::Subjects;
 
 /// Messages that may wait for one subscription; beyond it the newest is lost, and told.
@@ -47,8 +59,11 @@ const PING: Duration = Duration::from_secs(4);
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// A node that starts waits this long for a first answer; then it starts without.
 const FIRST_TRY: Duration = Duration::from_secs(3);
-/// What the headers of a Publication may need.
-const HEADERS_BYTES: usize = 4 << 10;
+/// It waits so much longer for the streams of kept Namespaces.
+const STREAMS: Duration = Duration::from_secs(10);
+/// On the connection that history is read by: messages of sixteen pages, and questions.
+const READ_ITEMS: usize = 16 * history::PAGE_ITEMS;
+const READ_QUESTIONS: usize = 256;
 const RECONNECT_FIRST_MS: u64 = 50;
 const RECONNECT_MAX_MS: u64 = 500;
 const RECONNECT_SPREAD_MS: u64 = 250;
@@ -132,6 +147,15 @@ pub enum ConnectError {
     Unfit(Arc<str>),
 }
 
+impl ConnectError {
+    fn client(fault: impl std::error::Error) -> Self {
+        Self::Client(fault.to_string())
+    }
+}
+
+/// All kept Namespaces by name.
+type Archive = BTreeMap<Box<str>, Arc<Kept>>;
+
 /// The Bus; clones are the same one.
 #[derive(Clone)]
 pub struct Nats(Arc<Connection>);
@@ -140,6 +164,7 @@ struct Connection {
     client: Client,
     subjects: Subjects,
     echo: Echo,
+    kept: Archive,
     link: watch::Receiver<Link>,
     denied: Arc<Denied>,
     now: fn() -> Timestamp,
@@ -174,19 +199,13 @@ impl Nats {
                 let _ = events.try_send(event);
             }
         });
-        let client = options
-            .connect(addresses(config))
-            .await
-            .map_err(|fault| ConnectError::Client(fault.to_string()))?;
-        let echoes = client
-            .subscribe(subjects.echo())
-            .await
-            .map_err(|fault| ConnectError::Client(fault.to_string()))?;
-        let probes = client
-            .subscribe(subjects.probe())
-            .await
-            .map_err(|fault| ConnectError::Client(fault.to_string()))?;
+        let client = options.connect(addresses(config)).await.map_err(ConnectError::client)?;
+        let echoes = client.subscribe(subjects.echo()).await.map_err(ConnectError::client)?;
+        let probes = client.subscribe(subjects.probe()).await.map_err(ConnectError::client)?;
         let (echo, rounds) = Rounds::new(client.clone(), subjects.echo(), echoes);
+        let mut tasks = JoinSet::new();
+        let live = (&client, &denied);
+        let kept = archive(config, &subjects, &namespaces, live, &mut tasks).await?;
         let (link, link_end) = watch::channel(Link::new(false));
         let (tried, first_try) = oneshot::channel();
         let watcher = Watcher {
@@ -198,16 +217,20 @@ impl Nats {
             link,
             probe: subjects.probe(),
             probes,
+            kept: kept.values().cloned().collect(),
+            provisioning: JoinSet::new(),
             tried: Some(tried),
         };
-        let mut tasks = JoinSet::new();
         tasks.spawn(rounds.run());
         tasks.spawn(watcher.run());
-        if let Ok(Ok(Some(unfit))) = timeout(FIRST_TRY, first_try).await {
+        let streams = if kept.is_empty() { Duration::ZERO } else { STREAMS };
+        if let Ok(Ok(Some(unfit))) = timeout(FIRST_TRY + streams, first_try).await {
             return Err(ConnectError::Unfit(unfit));
         }
         let link = link_end;
-        Ok(Self(Arc::new(Connection { client, subjects, echo, link, denied, now, _tasks: tasks })))
+        let connection =
+            Connection { client, subjects, echo, kept, link, denied, now, _tasks: tasks };
+        Ok(Self(Arc::new(connection)))
     }
 
     /// Writes out what is still to be sent, as far as that can be done within `limit`.
@@ -220,56 +243,148 @@ impl Bus for Nats {
     type Live = Subscription;
 
     async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
-        if !link::is_connected(&self.0.client) || !self.0.link.borrow().connected {
-            return Err(PublishError::Unavailable);
-        }
-        let generation = link::generation(&self.0.client);
-        let subject = self.0.subjects.topic(&publication.topic);
-        let headers = headers(&publication);
-        let sent_to = subject.clone();
-        let handing = self.0.client.publish_with_headers(subject, headers, publication.payload);
-        match timeout(HAND_OVER, handing).await {
-            Ok(Ok(())) => {}
-            Ok(Err(fault)) if fault.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                return Err(PublishError::TooBig { max: self.0.client.max_payload() });
-            }
-            // Not even the client has taken it.
-            Ok(Err(_)) | Err(_) => return Err(PublishError::Unavailable),
-        }
-        match self.0.echo.round().await {
-            Some(_) if self.0.denied.publishing(&sent_to) => Err(PublishError::Unavailable),
-            Some(proven) if proven == generation => Ok(Receipt { cursor: None, duplicate: false }),
-            Some(_) | None => Err(PublishError::OutcomeUnknown),
+        match self.0.kept.get(publication.topic.namespace()) {
+            Some(kept) => self.0.publish_kept(kept, publication).await,
+            None => self.0.publish_once(publication).await,
         }
     }
 
     async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, SubscribeError> {
-        if !link::is_connected(&self.0.client) || !self.0.link.borrow().connected {
-            return Err(SubscribeError::Unavailable);
-        }
-        let (mut link, denied) = (self.0.link.clone(), self.0.denied.watch());
-        link.mark_unchanged();
         let subject = self.0.subjects.pattern(pattern);
-        if self.0.denied.subscribing(&subject) {
-            return Err(SubscribeError::Unavailable);
-        }
-        let subscribing = self.0.client.subscribe(subject.clone());
-        let messages = match timeout(HAND_OVER, subscribing).await {
-            Ok(Ok(messages)) => messages,
-            Ok(Err(_)) | Err(_) => return Err(SubscribeError::Unavailable),
-        };
-        self.0.echo.round().await.ok_or(SubscribeError::Unavailable)?;
-        if self.0.denied.subscribing(&subject) {
-            return Err(SubscribeError::Unavailable);
-        }
-        let (subjects, now) = (self.0.subjects.clone(), self.0.now);
-        let namespace = pattern.namespace().into();
-        Ok(Subscription { messages, subject, namespace, subjects, skipped: 0, link, denied, now })
+        self.0.listen(subject, pattern.namespace(), None).await
+    }
+
+    async fn follow(&self, namespace: &str) -> Result<Subscription, SubscribeError> {
+        let kept = self.0.kept.get(namespace).ok_or(SubscribeError::Unavailable)?;
+        let heard = kept.wanted.names.heard.clone();
+        self.0.listen(heard, namespace, Some(Arc::clone(kept))).await
+    }
+
+    async fn head(&self, namespace: &str) -> Result<Head, ReadError> {
+        self.0.kept(namespace)?.head().await
+    }
+
+    async fn read(&self, namespace: &str, want: Want<'_>) -> Result<Page, ReadError> {
+        self.0.kept(namespace)?.read(want).await
+    }
+
+    async fn newest(
+        &self,
+        namespace: &str,
+        patterns: &[Pattern],
+        topics_max: usize,
+    ) -> Result<Newest, ReadError> {
+        self.0.kept(namespace)?.newest(patterns, topics_max).await
+    }
+
+    async fn since(&self, namespace: &str, time: Timestamp) -> Result<Option<u64>, ReadError> {
+        self.0.kept(namespace)?.since(time).await
     }
 
     fn link(&self) -> watch::Receiver<Link> {
         self.0.link.clone()
     }
+}
+
+impl Connection {
+    fn kept(&self, namespace: &str) -> Result<&Arc<Kept>, ReadError> {
+        self.kept.get(namespace).ok_or(ReadError::Unavailable)
+    }
+
+    /// Subscribes, and waits until that has arrived.
+    async fn listen(
+        &self,
+        subject: String,
+        namespace: &str,
+        kept: Option<Arc<Kept>>,
+    ) -> Result<Subscription, SubscribeError> {
+        if !link::is_connected(&self.client) || !self.link.borrow().connected {
+            return Err(SubscribeError::Unavailable);
+        }
+        let (mut link, denied) = (self.link.clone(), self.denied.watch());
+        link.mark_unchanged();
+        if self.denied.subscribing(&subject) {
+            return Err(SubscribeError::Unavailable);
+        }
+        let elections = match &kept {
+            Some(kept) => Some(self.hand_over(kept.wanted.names.elected()).await?),
+            None => None,
+        };
+        let messages = self.hand_over(subject.clone()).await?;
+        self.echo.round().await.ok_or(SubscribeError::Unavailable)?;
+        if self.denied.subscribing(&subject) {
+            return Err(SubscribeError::Unavailable);
+        }
+        let from = match (kept, elections) {
+            (Some(kept), Some(elections)) => live::From::Stream { kept, elections },
+            _ => live::From::Anybody { now: self.now },
+        };
+        let (subjects, namespace) = (self.subjects.clone(), namespace.into());
+        Ok(Subscription { messages, subject, namespace, subjects, skipped: 0, link, denied, from })
+    }
+
+    async fn hand_over(&self, subject: String) -> Result<Subscriber, SubscribeError> {
+        match timeout(HAND_OVER, self.client.subscribe(subject)).await {
+            Ok(Ok(messages)) => Ok(messages),
+            Ok(Err(_)) | Err(_) => Err(SubscribeError::Unavailable),
+        }
+    }
+}
+
+/// The kept Namespaces, and the connection that their history is read by, if there are any.
+async fn archive(
+    config: &Config,
+    subjects: &Subjects,
+    namespaces: &Namespaces,
+    (live, denied): (&Client, &Arc<Denied>),
+    tasks: &mut JoinSet<()>,
+) -> Result<Archive, ConnectError> {
+    if namespaces.kept().next().is_none() {
+        return Ok(Archive::new());
+    }
+    let inbox = subjects.inbox("live");
+    let live = asking(live.clone(), &inbox, Arc::default(), Arc::clone(denied), tasks).await?;
+
+    let (waiting, denied) = (Arc::<Waiting>::default(), Arc::<Denied>::default());
+    let (giving_up, noting) = (Arc::clone(&waiting), Arc::clone(&denied));
+    let options = options(config, &format!("{} history", subjects.id()))
+        .await?
+        .retry_on_initial_connect()
+        .subscription_capacity(READ_ITEMS)
+        .client_capacity(READ_QUESTIONS)
+        .event_callback(move |event| {
+            match event {
+                // What was asked is not answered any more.
+                Event::Disconnected => giving_up.give_up(),
+                Event::Connected => noting.forget(),
+                Event::ServerError(fault) => noting.note(&fault.to_string()),
+                _ => {}
+            }
+            std::future::ready(())
+        });
+    let client = options.connect(addresses(config)).await.map_err(ConnectError::client)?;
+    let reads = asking(client, &subjects.inbox("history"), waiting, denied, tasks).await?;
+    let kept = namespaces.kept().filter_map(|(name, history)| {
+        let rules = namespaces.rules(name)?;
+        let names = subjects.names(name, history.stream.as_deref());
+        let wanted = Wanted::new(name, rules, history, names, &config.prefix);
+        let kept = Kept::new(wanted, subjects.clone(), live.clone(), reads.clone());
+        Some((name.into(), Arc::new(kept)))
+    });
+    Ok(kept.collect())
+}
+
+/// Listens for answers on a connection.
+async fn asking(
+    client: Client,
+    inbox: &str,
+    waiting: Arc<Waiting>,
+    denied: Arc<Denied>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Requests, ConnectError> {
+    let answers = client.subscribe(format!("{inbox}.*")).await.map_err(ConnectError::client)?;
+    tasks.spawn(Arc::clone(&waiting).deal(answers));
+    Ok(Requests::new(client, inbox, waiting, denied))
 }
 
 async fn options(config: &Config, id: &str) -> Result<ConnectOptions, ConnectError> {
@@ -341,25 +456,11 @@ fn userinfo(addresses: &str) -> Option<(String, String)> {
 /// Fast at first, and not all nodes in step.
 fn reconnect_delay(attempts: usize) -> Duration {
     let doubled = RECONNECT_FIRST_MS << attempts.min(8);
-    let spread = Uuid::now_v7().as_u64_pair().1 % RECONNECT_SPREAD_MS;
-    Duration::from_millis(doubled.min(RECONNECT_MAX_MS) + spread)
+    Duration::from_millis(doubled.min(RECONNECT_MAX_MS)) + random_ms(RECONNECT_SPREAD_MS)
 }
 
-fn headers(publication: &Publication) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let time = publication.time.0.to_string();
-    let trace = publication.trace.as_ref();
-    for (name, text) in [
-        (live::ID, Some(&*publication.id)),
-        (live::TIME, Some(&*time)),
-        (live::USER, publication.user.as_deref()),
-        (live::TRACE_PARENT, trace.map(|trace| &*trace.parent)),
-        (live::TRACE_STATE, trace.and_then(|trace| trace.state.as_deref())),
-    ] {
-        // What NATS cannot carry in a header is no id or name of ours.
-        if let Some(Ok(value)) = text.map(str::parse::<HeaderValue>) {
-            headers.insert(name, value);
-        }
-    }
-    headers
+/// Something from nothing up to so many milliseconds: nodes must not do things in step.
+fn random_ms(below: u64) -> Duration {
+    // The last half of a version 7 UUID is random.
+    Duration::from_millis(Uuid::now_v7().as_u64_pair().1.checked_rem(below).unwrap_or(0))
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::namespace::Namespaces;
+use crate::namespace::{History, Namespaces};
 use crate::topic::{Pattern, Topic};
 
 /// Longest prefix, in bytes.
@@ -24,6 +24,62 @@ pub(super) struct Subjects {
     namespaces: Arc<Namespaces>,
 }
 
+/// A kept Namespace on NATS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Names {
+    /// Its stream.
+    pub(super) stream: String,
+    /// What the stream takes, if a node made it.
+    pub(super) taken: String,
+    /// Where the stream says again what it has stored.
+    pub(super) said: String,
+    /// Where a node hears that.
+    pub(super) heard: String,
+    /// Whether its subjects are those of a source.
+    sourced: bool,
+}
+
+impl Names {
+    /// Where a stream must say again what it takes at these subjects; none if it must not.
+    pub(super) fn said_of(&self, subjects: &str) -> Option<String> {
+        if subjects == self.taken {
+            return Some(self.said.clone());
+        }
+        let all = self.heard.strip_suffix('>').filter(|_| self.sourced)?;
+        Some(format!("{all}{}", numbered(subjects)))
+    }
+
+    /// Asks how the stream stands.
+    pub(super) fn info(&self) -> String {
+        format!("$JS.API.STREAM.INFO.{}", self.stream)
+    }
+
+    /// Makes it.
+    pub(super) fn create(&self) -> String {
+        format!("$JS.API.STREAM.CREATE.{}", self.stream)
+    }
+
+    /// Changes it.
+    pub(super) fn update(&self) -> String {
+        format!("$JS.API.STREAM.UPDATE.{}", self.stream)
+    }
+
+    /// Reads one message from who leads it.
+    pub(super) fn get(&self) -> String {
+        format!("$JS.API.STREAM.MSG.GET.{}", self.stream)
+    }
+
+    /// Reads many, from any that has it.
+    pub(super) fn get_many(&self) -> String {
+        format!("$JS.API.DIRECT.GET.{}", self.stream)
+    }
+
+    /// Says when another leads it.
+    pub(super) fn elected(&self) -> String {
+        format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{}", self.stream)
+    }
+}
+
 /// What NATS must allow a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Right {
@@ -31,6 +87,12 @@ pub(super) struct Right {
     pub(super) needed: String,
     /// What shows whether it is there, and reaches nobody.
     pub(super) tried: String,
+}
+
+impl Right {
+    fn itself(subject: String) -> Self {
+        Self { needed: subject.clone(), tried: subject }
+    }
 }
 
 impl Subjects {
@@ -64,6 +126,27 @@ impl Subjects {
         }
     }
 
+    /// What a kept Namespace is called.
+    pub(super) fn names(&self, namespace: &str, stream: Option<&str>) -> Names {
+        let upper = self.prefix.to_ascii_uppercase().replace('.', "_");
+        let source = self.namespaces.source(namespace).map(|all| tail(all.as_str()));
+        let own = format!("{namespace}.>");
+        let said = source
+            .map_or_else(|| own.clone(), |source| format!("{namespace}.{}", numbered(source)));
+        Names {
+            stream: stream.map_or_else(|| format!("{upper}_{namespace}"), ToOwned::to_owned),
+            taken: source.map_or_else(|| format!("{}.in.{own}", self.prefix), ToOwned::to_owned),
+            said: format!("{}.out.{said}", self.prefix),
+            heard: format!("{}.out.{own}", self.prefix),
+            sourced: source.is_some(),
+        }
+    }
+
+    /// Where answers to this node come, on one of its connections.
+    pub(super) fn inbox(&self, connection: &str) -> String {
+        format!("_INBOX.{}.{}.{connection}", self.prefix, self.id)
+    }
+
     /// Where this node hears itself.
     pub(super) fn echo(&self) -> String {
         format!("{}.node.{}.echo", self.prefix, self.id)
@@ -81,20 +164,43 @@ impl Subjects {
 
     /// Where a node must be allowed to publish.
     pub(super) fn publishes(&self) -> Vec<Right> {
-        vec![
+        let mut rights = vec![
             Right { needed: format!("{}.in.>", self.prefix), tried: self.probe() },
             Right { needed: format!("{}.node.>", self.prefix), tried: self.echo() },
-        ]
+        ];
+        for (names, history) in self.kept() {
+            let mut asked = vec![names.info(), names.get(), names.get_many()];
+            if history.manage {
+                asked.extend([names.create(), names.update()]);
+            }
+            // A question that says nothing, and whose answer goes nowhere.
+            rights.extend(asked.into_iter().map(Right::itself));
+        }
+        rights
+    }
+
+    fn kept(&self) -> impl Iterator<Item = (Names, &History)> {
+        let names = |name, history: &History| self.names(name, history.stream.as_deref());
+        self.namespaces.kept().map(move |(name, history)| (names(name, history), history))
     }
 
     /// What a node must be allowed to subscribe to.
     pub(super) fn subscribes(&self) -> Vec<Right> {
-        let itself = |subject: String| Right { needed: subject.clone(), tried: subject };
         let mut rights = vec![
-            itself(format!("{}.in.>", self.prefix)),
+            Right::itself(format!("{}.in.>", self.prefix)),
             Right { needed: format!("{}.node.>", self.prefix), tried: self.echo() },
         ];
-        rights.extend(self.sources().into_iter().map(itself));
+        rights.extend(self.sources().into_iter().map(Right::itself));
+        let mut kept = self.kept().peekable();
+        if kept.peek().is_some() {
+            let needed = format!("_INBOX.{}.>", self.prefix);
+            rights.push(Right { needed, tried: self.inbox("live") });
+        }
+        for (names, _) in kept {
+            let elected = names.elected();
+            let needed = format!("{}.out.>", self.prefix);
+            rights.extend([Right { needed, tried: names.heard }, Right::itself(elected)]);
+        }
         rights
     }
 
@@ -103,6 +209,14 @@ impl Subjects {
     pub(super) fn sources(&self) -> Vec<String> {
         let sources = self.namespaces.all().filter_map(|(_, rules)| rules.source.as_ref());
         sources.map(ToString::to_string).collect()
+    }
+
+    /// The Topic of a subject that a stream has said again.
+    pub(super) fn read_said(&self, namespace: &str, subject: &str) -> Option<Topic> {
+        let topic = subject.strip_prefix(&*self.prefix)?.strip_prefix(".out.")?;
+        let topic = Topic::parse(topic).ok()?;
+        let source = self.namespaces.source(namespace);
+        source.is_none_or(|all| all.matches(&topic)).then_some(topic)
     }
 
     /// The Topic of a subject in this Namespace; none if nobody who keeps to our grammar sent it.
@@ -123,6 +237,19 @@ impl Subjects {
 /// What stands behind the Namespace.
 fn tail(text: &str) -> &str {
     text.split_once('.').map_or("", |(_, tail)| tail)
+}
+
+/// Each `*` as a target of what was matched by it.
+fn numbered(source: &str) -> String {
+    let mut stars = 0;
+    let mut token = |token: &str| match token {
+        "*" => {
+            stars += 1;
+            format!("{{{{wildcard({stars})}}}}")
+        }
+        other => other.to_owned(),
+    };
+    source.split('.').map(&mut token).collect::<Vec<_>>().join(".")
 }
 
 /// What is wrong with a prefix, in words.
@@ -243,6 +370,24 @@ mod tests {
             ["tidegate.in", "tidegate.in.", "tidegate.in._x.y", "other.in.a", "tidegate.in.a.*"]
         {
             assert_eq!(subjects.read("a", foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn what_a_stream_says_again_is_read_back_as_its_topic() {
+        let own = subjects(None).names("n", None);
+        assert_eq!((&*own.stream, &*own.taken), ("TIDEGATE_n", "tidegate.in.n.>"));
+        assert_eq!((&*own.said, &*own.heard), ("tidegate.out.n.>", "tidegate.out.n.>"));
+        let sourced = subjects(Some("a.*.b.*.>"));
+        let names = sourced.names("n", Some("OTHER"));
+        assert_eq!((&*names.stream, &*names.taken), ("OTHER", "a.*.b.*.>"));
+        assert_eq!(names.said, "tidegate.out.n.a.{{wildcard(1)}}.b.{{wildcard(2)}}.>");
+        assert_eq!(names.said_of(">").as_deref(), Some("tidegate.out.n.>"));
+        assert_eq!(own.said_of(">"), None);
+        let topic = Topic::parse("n.a.1.b.2.c").unwrap();
+        assert_eq!(sourced.read_said("n", "tidegate.out.n.a.1.b.2.c"), Some(topic));
+        for other in ["tidegate.out.n.x", "tidegate.in.n.a.1.b.2.c", "a.1.b.2.c"] {
+            assert_eq!(sourced.read_said("n", other), None, "{other}");
         }
     }
 

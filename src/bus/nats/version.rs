@@ -6,6 +6,8 @@ use async_nats::ServerInfo;
 
 /// The first with all that a node asks of a server.
 const NEEDED: Version = Version(2, 9, 0);
+/// The first with all that kept Namespaces need.
+const NEEDED_KEPT: Version = Version(2, 11, 0);
 /// The first releases with all fixes of security that are known, each of the versions it begins with.
 const FIXED: [Version; 3] = [Version(2, 11, 16), Version(2, 12, 7), Version(2, 14, 0)];
 
@@ -22,11 +24,6 @@ impl Version {
         numbers.next().is_none().then_some(version)
     }
 
-    /// Whether a node can rely on it.
-    pub(super) fn will_do(self) -> bool {
-        self >= NEEDED
-    }
-
     /// Whether a hole is known that a later release of the same line has closed.
     pub(super) fn lacks_fixes(self) -> bool {
         let [.., newest] = FIXED;
@@ -41,12 +38,20 @@ impl fmt::Display for Version {
     }
 }
 
-/// Why this server will not do, in words. One whose version cannot be read promises nothing.
-pub(super) fn unfit(server: &ServerInfo) -> Option<String> {
+/// Why this server will not do, in words; `kept` is a kept Namespace, if there is any. One whose version
+/// cannot be read promises nothing.
+pub(super) fn unfit(server: &ServerInfo, kept: Option<&str>) -> Option<String> {
     let ServerInfo { server_name, version, .. } = server;
-    let will_do = Version::parse(version).is_some_and(Version::will_do);
+    let known = Version::parse(version);
+    let (needed, who) = match kept {
+        Some(namespace) if known.is_none_or(|known| known >= NEEDED) => {
+            (NEEDED_KEPT, format!("the history of namespace {namespace}"))
+        }
+        Some(_) | None => (NEEDED, "a node".to_owned()),
+    };
+    let will_do = known.is_some_and(|known| known >= needed);
     (!will_do).then(|| {
-        format!("the NATS server {server_name:?} has version {version:?}, and a node needs {NEEDED} or later")
+        format!("the NATS server {server_name:?} has version {version:?}, and {who} needs {needed} or later")
     })
 }
 
@@ -66,10 +71,11 @@ mod tests {
 
     #[test]
     fn what_is_too_old_is_told_with_what_is_needed() {
-        let said = |version: &str| {
+        let said_for = |kept, version: &str| {
             let (server_name, version) = ("n1".to_owned(), version.to_owned());
-            unfit(&ServerInfo { server_name, version, ..ServerInfo::default() })
+            unfit(&ServerInfo { server_name, version, ..ServerInfo::default() }, kept)
         };
+        let said = |version| said_for(None, version);
         for old in ["2.8.4", "1.9.9", "", "unknown"] {
             let words = said(old).unwrap();
             assert!(["\"n1\"", &format!("{old:?}"), "2.9.0"].iter().all(|it| words.contains(*it)));
@@ -77,6 +83,9 @@ mod tests {
         for new in ["2.9.0", "2.10.0", "2.15.1", "3.0.0"] {
             assert_eq!(said(new), None, "{new}");
         }
+        let words = said_for(Some("dash"), "2.10.29").unwrap();
+        assert!(words.contains("namespace dash needs 2.11.0"), "{words}");
+        assert_eq!(said_for(Some("dash"), "2.11.0"), None);
     }
 
     #[test]

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::gateway::free_address;
 use super::until;
+
+/// Streams on disk, or what the tests have for one.
+const STREAMS: &str = "jetstream { store_dir: \"STORE\", max_file: 1GiB, max_mem: 256MiB }\n";
 
 /// One server.
 pub(crate) struct Nats {
@@ -35,14 +38,46 @@ impl Nats {
         nats
     }
 
+    /// Starts one that keeps streams, in a folder that goes with it.
+    pub(crate) async fn with_streams() -> Self {
+        let nats = Self::configured(STREAMS).await;
+        until("JetStream answers", Duration::from_secs(20), || nats.has_streams(1)).await;
+        nats
+    }
+
+    /// Starts three that keep streams together.
+    pub(crate) async fn cluster_with_streams() -> Vec<Self> {
+        let servers = Self::cluster_of(STREAMS).await;
+        for nats in &servers {
+            until("the three keep streams", Duration::from_secs(40), || nats.has_streams(3)).await;
+        }
+        servers
+    }
+
+    /// Whether so many servers, by what this one knows, keep streams together.
+    async fn has_streams(&self, servers: u64) -> bool {
+        let known = self.try_varz("/jsz").await.unwrap_or_default();
+        match servers {
+            1 => known["config"].is_object(),
+            _ => {
+                known["meta_cluster"]["cluster_size"] == servers
+                    && known["meta_cluster"]["leader"].as_str().is_some_and(|one| !one.is_empty())
+            }
+        }
+    }
+
     /// Starts three as a cluster.
     pub(crate) async fn cluster() -> Vec<Self> {
+        Self::cluster_of("").await
+    }
+
+    async fn cluster_of(more: &str) -> Vec<Self> {
         let routes: Vec<SocketAddr> = (0..3).map(|_| free_address()).collect();
         let urls: Vec<String> = routes.iter().map(|one| format!("\"nats://{one}\"")).collect();
         let mut servers = Vec::new();
         for route in &routes {
             let lines = format!(
-                "server_name: n{}\ncluster {{ name: test, listen: \"{route}\", routes: [{}] }}\n",
+                "server_name: n{}\ncluster {{ name: test, listen: \"{route}\", routes: [{}] }}\n{more}",
                 route.port(),
                 urls.join(", ")
             );
@@ -64,6 +99,7 @@ impl Nats {
         let folder = tempfile::tempdir().expect("a folder");
         let (client, monitor) = (free_address(), free_address());
         let file = folder.path().join("nats.conf");
+        let lines = lines.replace("STORE", &folder.path().display().to_string());
         let text = format!("listen: \"{client}\"\nhttp: \"{monitor}\"\n{lines}");
         fs::write(&file, text).expect("it is written");
         let arguments = vec!["-c".to_owned(), file.display().to_string()];
@@ -117,6 +153,33 @@ impl Nats {
     /// A client of its own, as a backend has one.
     pub(crate) async fn backend(&self) -> async_nats::Client {
         async_nats::connect(self.url()).await.expect("NATS takes a client")
+    }
+
+    /// How a stream stands.
+    pub(crate) async fn stream(&self, name: &str) -> Value {
+        self.streams("INFO", name, json!({})).await
+    }
+
+    /// Makes a stream.
+    pub(crate) async fn make_stream(&self, name: &str, mut config: Value) {
+        config["name"] = name.into();
+        self.streams("CREATE", name, config).await;
+    }
+
+    /// Removes one, with all that it has.
+    pub(crate) async fn remove_stream(&self, name: &str) {
+        self.streams("DELETE", name, json!({})).await;
+    }
+
+    /// Asks JetStream something about a stream, which must go well.
+    pub(crate) async fn streams(&self, verb: &str, name: &str, question: Value) -> Value {
+        let client = self.backend().await;
+        let subject = format!("$JS.API.STREAM.{verb}.{name}");
+        let answer = client.request(subject, question.to_string().into()).await;
+        let answer = answer.expect("JetStream answers").payload;
+        let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+        assert!(answer.get("error").is_none(), "{verb} {name}: {answer}");
+        answer
     }
 
     /// What the server says of itself.

@@ -1,0 +1,173 @@
+//! How a Publication reaches NATS, and what proves that it has.
+//!
+//! A kept Topic's stream answers once it has stored; until then the same message is sent again, under
+//! the same id, and the stream knows it. On any other Topic a round trip behind the message proves
+//! that the server has taken it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{HeaderMap, HeaderValue, PublishErrorKind};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::history::Kept;
+use super::request::AskError;
+use super::stream::{ApiError, NO_ROOM};
+use super::{Connection, HAND_OVER, link, live, random_ms};
+use crate::bus::{PublishError, Receipt};
+use crate::publication::{Cursor, Publication};
+
+/// One try to have it stored.
+const TRY: Duration = Duration::from_secs(2);
+/// All tries together: a stream whose leader died takes nothing for some seconds.
+const TRIES: Duration = Duration::from_secs(15);
+/// Between tries, and as much again at most; the last for all that follow.
+const PAUSES_MS: [u64; 3] = [50, 125, 250];
+/// Answers to all tries that may wait.
+const ANSWERS_MAX: usize = 16;
+/// JetStream's code for a message that is larger than its stream takes.
+const TOO_LARGE: u64 = 10_054;
+
+/// What a stream answers.
+#[derive(Deserialize)]
+struct Ack {
+    #[serde(default)]
+    stream: String,
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    #[serde(default)]
+    error: Option<ApiError>,
+}
+
+impl Connection {
+    /// Hands over a Publication that no history keeps.
+    pub(super) async fn publish_once(
+        &self,
+        publication: Publication,
+    ) -> Result<Receipt, PublishError> {
+        if !link::is_connected(&self.client) || !self.link.borrow().connected {
+            return Err(PublishError::Unavailable);
+        }
+        let generation = link::generation(&self.client);
+        let subject = self.subjects.topic(&publication.topic);
+        let headers = headers(&publication);
+        let sent_to = subject.clone();
+        let handing = self.client.publish_with_headers(subject, headers, publication.payload);
+        match timeout(HAND_OVER, handing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) if fault.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                return Err(PublishError::TooBig { max: self.client.max_payload() });
+            }
+            // Not even the client has taken it.
+            Ok(Err(_)) | Err(_) => return Err(PublishError::Unavailable),
+        }
+        match self.echo.round().await {
+            Some(_) if self.denied.publishing(&sent_to) => Err(PublishError::Unavailable),
+            Some(proven) if proven == generation => Ok(Receipt { cursor: None, duplicate: false }),
+            Some(_) | None => Err(PublishError::OutcomeUnknown),
+        }
+    }
+
+    /// Has a Publication stored.
+    pub(super) async fn publish_kept(
+        &self,
+        kept: &Arc<Kept>,
+        publication: Publication,
+    ) -> Result<Receipt, PublishError> {
+        let subject = self.subjects.topic(&publication.topic);
+        let headers = headers(&publication);
+        let until = Instant::now() + TRIES;
+        // Held over all tries: a late answer to the first is an answer to the last.
+        let mut asked = kept.live.place(ANSWERS_MAX);
+        let mut may_be_stored = false;
+        let mut pauses = PAUSES_MS.into_iter();
+        let mut pause = 0;
+        loop {
+            let (headers, payload) = (headers.clone(), publication.payload.clone());
+            let sent = kept.live.send(&asked, &subject, Some(headers), payload).await;
+            let trying = (Instant::now() + TRY).min(until);
+            let mut outcome = sent;
+            while outcome.is_ok() {
+                let left = trying.saturating_duration_since(Instant::now());
+                match kept.live.answer(&mut asked, &subject, left).await {
+                    Ok(answer) => match serde_json::from_slice::<Ack>(&answer.payload) {
+                        Ok(Ack { error: Some(why), .. }) => match refusal(kept, &why) {
+                            Some(refusal) => return Err(refusal),
+                            None => {
+                                may_be_stored = true;
+                                break;
+                            }
+                        },
+                        Ok(ack) if ack.stream == kept.wanted.names.stream => {
+                            return Ok(receipt(kept, &ack).await);
+                        }
+                        // Somebody else answers on this subject.
+                        Ok(_) | Err(_) => {}
+                    },
+                    Err(why) => outcome = Err(why),
+                }
+            }
+            match outcome {
+                Err(AskError::TooBig) => {
+                    return Err(PublishError::TooBig { max: self.client.max_payload() });
+                }
+                // Nobody may have it, on whatever server.
+                Err(AskError::Refused) => return Err(PublishError::Unavailable),
+                Err(AskError::Silent) => may_be_stored = true,
+                Err(AskError::Nobody) => {
+                    // The stream may be gone, and nobody here may be listening to notice.
+                    let _ = timeout(TRY, kept.provision()).await;
+                }
+                Err(AskError::Down) | Ok(()) => {}
+            }
+            pause = pauses.next().unwrap_or(pause);
+            sleep(Duration::from_millis(pause) + random_ms(pause)).await;
+            if Instant::now() >= until {
+                return Err(match may_be_stored {
+                    true => PublishError::OutcomeUnknown,
+                    false => PublishError::Unavailable,
+                });
+            }
+        }
+    }
+}
+
+async fn receipt(kept: &Kept, ack: &Ack) -> Receipt {
+    let epoch = match kept.epoch() {
+        Some(epoch) => Some(epoch),
+        None => kept.head().await.ok().map(|head| head.epoch),
+    };
+    let cursor = epoch.map(|epoch| Cursor { epoch, offset: ack.seq, check: None });
+    Receipt { cursor, duplicate: ack.duplicate }
+}
+
+/// Why a stream will never take it; none if it may at the next try.
+fn refusal(kept: &Kept, why: &ApiError) -> Option<PublishError> {
+    match why.err_code {
+        code if NO_ROOM.contains(&code) => Some(PublishError::StorageFull),
+        TOO_LARGE => Some(PublishError::TooBig { max: kept.wanted.message_bytes }),
+        _ => None,
+    }
+}
+
+fn headers(publication: &Publication) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let time = publication.time.0.to_string();
+    let trace = publication.trace.as_ref();
+    for (name, text) in [
+        (live::ID, Some(&*publication.id)),
+        (live::TIME, Some(&*time)),
+        (live::USER, publication.user.as_deref()),
+        (live::TRACE_PARENT, trace.map(|trace| &*trace.parent)),
+        (live::TRACE_STATE, trace.and_then(|trace| trace.state.as_deref())),
+    ] {
+        // What NATS cannot carry in a header is no id or name of ours.
+        if let Some(Ok(value)) = text.map(str::parse::<HeaderValue>) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
