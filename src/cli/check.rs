@@ -64,6 +64,10 @@ pub(super) async fn run(
         "may_not_subscribe": report.may_not_subscribe,
         "publish_untried": report.publish_untried,
     });
+    if namespaces.kept().next().is_some() {
+        answer["nats_server"]["streams"] = json!(report.streams);
+        answer["nats_server"]["account"] = json!(report.account);
+    }
     print(&answer, out)?;
     for warning in &report.warnings {
         note(format!("warning: {warning}"));
@@ -71,13 +75,14 @@ pub(super) async fn run(
     missing(&report)
 }
 
-/// A failure that names each subject that NATS refuses.
+/// A failure that names each subject that NATS refuses, and what else will not work.
 fn missing(report: &Report) -> Result<(), Failure> {
     let line =
         |verb: &str, subject: &String| format!("NATS does not let this node {verb} {subject}");
     let publish = report.may_not_publish.iter().map(|subject| line("publish to", subject));
     let subscribe = report.may_not_subscribe.iter().map(|subject| line("subscribe to", subject));
-    let lines: Vec<String> = publish.chain(subscribe).collect();
+    let lines: Vec<String> =
+        publish.chain(subscribe).chain(report.faults.iter().cloned()).collect();
     if lines.is_empty() { Ok(()) } else { Err(Failure::failed(lines.join("\n"))) }
 }
 

@@ -116,3 +116,81 @@ fn one_server_of_several_is_enough() {
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     });
 }
+
+const API: &str = "$JS.API.STREAM";
+const INBOX: &str = "_INBOX.tidegate.>";
+const OUT: &str = "tidegate.out.>";
+const ELECTED: &str = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.TIDEGATE_open";
+
+/// What `check` says of a node that keeps `open`.
+async fn checked_kept(url: &str, history: &str) -> Ended {
+    let (_folder, file) = configured(&format!(
+        "nats: {{url: {url:?}}}\nauth: {{anonymous: {{subscribe: [open.>]}}}}\n\
+         namespaces: {{open: {{history: {history}}}}}\n"
+    ));
+    tidegate(&["check", "--config", &file]).await
+}
+
+/// Each right that history needs is named when it is missing.
+#[test]
+fn each_missing_right_of_history_is_named() {
+    run(async {
+        let publish: Vec<String> = ["INFO", "MSG.GET", "CREATE", "UPDATE"]
+            .into_iter()
+            .map(|verb| format!("{API}.{verb}.TIDEGATE_open"))
+            .chain([IN, NODE, "$JS.API.DIRECT.GET.TIDEGATE_open"].map(str::to_owned))
+            .collect();
+        let subscribe = [IN, NODE, INBOX, OUT, ELECTED].map(str::to_owned);
+        let all = publish.len() + subscribe.len();
+        // The last is without nothing.
+        for missing in 0..=all {
+            let but = |rights: &[String], first: usize| -> String {
+                let kept = rights.iter().enumerate().filter(|(at, _)| first + at != missing);
+                format!("{:?}", kept.map(|(_, right)| right).collect::<Vec<_>>())
+            };
+            let nats = Nats::configured(&format!(
+                "jetstream {{ store_dir: \"STORE\", max_file: 2GiB }}\n\
+                 authorization {{ users: [{{user: gateway, password: {PASSWORD:?}, \
+                 permissions: {{publish: {}, subscribe: {}}}}}] }}\n",
+                but(&publish, 0),
+                but(&subscribe, publish.len()),
+            ))
+            .await;
+            let ended = checked_kept(&nats.url_as("gateway", PASSWORD), "{}").await;
+            let Some(right) = publish.iter().chain(&subscribe).nth(missing) else {
+                assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+                continue;
+            };
+            assert_eq!(ended.code, Some(1), "{right}: {ended:?}");
+            let named = |line: &str| line.ends_with(right.as_str());
+            assert!(ended.stderr.lines().any(named), "{right}: {ended:?}");
+        }
+    });
+}
+
+/// The stream of each kept Namespace is told as it is, or as it will be made, and what all may need
+/// of an account that has not so much; one that is missing and nobody makes is a fault.
+#[test]
+fn streams_are_told_as_they_are() {
+    run(async {
+        let nats = Nats::configured(
+            "jetstream { store_dir: \"STORE\", max_file: 4GiB }\n\
+             accounts: { A: { jetstream: {max_file: 1GiB, max_mem: 1MiB}, users: [{user: a, password: p}] } }\n",
+        )
+        .await;
+        let url = nats.url_as("a", "p");
+        let ended = checked_kept(&url, "{max_bytes: 2GiB, messages: 7}").await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stderr.contains("2147483648 bytes on disk"), "{ended:?}");
+        let told = shown(&ended)["nats_server"].clone();
+        let expected = json!([{
+            "namespace": "open", "stream": "TIDEGATE_open", "exists": false, "storage": "file",
+            "replicas": 1, "max_bytes": 2_147_483_648_u64, "messages": 7,
+        }]);
+        assert_eq!(told["streams"], expected);
+        assert_eq!(told["account"]["max_storage"], 1 << 30);
+        let ended = checked_kept(&url, "{manage: false}").await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("nats stream add TIDEGATE_open"), "{ended:?}");
+    });
+}

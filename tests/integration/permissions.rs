@@ -94,6 +94,53 @@ fn four_lines_are_enough() {
     });
 }
 
+/// With exactly the lines that history needs besides, everything of history works, on two nodes, and
+/// nothing is refused.
+#[test]
+fn history_needs_few_lines_more() {
+    run(async {
+        let api = |verb: &str| format!("$JS.API.{verb}.TIDEGATE_open");
+        let verbs =
+            ["STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET", "STREAM.CREATE", "STREAM.UPDATE"];
+        let publish = [[IN, NODE].map(str::to_owned).to_vec(), verbs.map(api).to_vec()].concat();
+        let elected = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.>";
+        let subscribe = [IN, NODE, "_INBOX.tidegate.>", "tidegate.out.>", elected];
+        let nats = Nats::configured(&format!(
+            "jetstream {{ store_dir: \"STORE\", max_file: 2GiB }}\n\
+             authorization {{ users: [{{user: gateway, password: {PASSWORD:?}, \
+             permissions: {{publish: {publish:?}, subscribe: {subscribe:?}}}}}] }}\n"
+        ))
+        .await;
+        let line =
+            |messages| format!("namespaces: {{open: {{history: {{messages: {messages}}}}}}}");
+        let one = Gateway::start(settings(&nats, "gateway").line(&line(10))).await;
+        // The stream grows.
+        let other = Gateway::start(settings(&nats, "gateway").line(&line(20))).await;
+        let mut live = one.browser("").await;
+        live.subscribe("open.>").await;
+        for n in 0..5 {
+            assert_eq!(other.publish("open.a", n.to_string()).await.status(), 200);
+        }
+        let cursor = live.message().await["cursor"].clone();
+        for (topic, from, replayed) in [
+            ("open.a", json!({"cursor": cursor}), 4),
+            ("open.>", json!("last"), 1),
+            ("open.a", json!({"last": 3}), 3),
+            ("open.*", json!({"since": "2026-01-01T00:00:00Z"}), 5),
+        ] {
+            // Its ring is empty: it reads all of it.
+            let mut back = other.browser("").await;
+            let ask = json!({"type": "subscribe", "topic": topic, "from": from});
+            let reply = back.ask(ask).await;
+            assert_eq!((&reply["recovered"], &reply["replayed"]), (&json!(true), &json!(replayed)));
+        }
+        for gateway in [&one, &other] {
+            let log = gateway.log();
+            assert!(!log.contains("NATS refuses") && !log.contains("WARN"), "{log}");
+        }
+    });
+}
+
 /// Without the right to hear itself, or to speak to itself, a node proves nothing, and so it is not
 /// ready, confirms nothing and subscribes nobody; its log names the subject.
 #[test]

@@ -11,17 +11,25 @@ use std::time::Duration;
 use async_nats::{Client, ConnectErrorKind, Event, ServerAddr};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::denied::Denied;
+use super::request::Requests;
+use super::stream::{self, Info, Wanted};
 use super::subject::{Right, Subjects};
 use super::version::{Version, unfit};
-use super::{Config, ConnectError, addresses, options, random, too_small};
+use super::{Config, ConnectError, addresses, asking, options, random, too_small, wanted};
 use crate::namespace::Namespaces;
 
-/// All rights together are tried within this.
+/// All rights together are tried within this, and all streams looked at.
 const TRYING: Duration = Duration::from_secs(10);
+const ASK: Duration = Duration::from_secs(2);
+/// What the account may have.
+const ACCOUNT_INFO: &str = "$JS.API.INFO";
 
 /// A server, and what it refuses.
 #[derive(Debug)]
@@ -38,8 +46,46 @@ pub struct Report {
     pub may_not_subscribe: Vec<String>,
     /// What a node publishes to if its clients may, and what could not be tried.
     pub publish_untried: Vec<String>,
+    /// The streams of kept Namespaces.
+    pub streams: Vec<StreamReport>,
+    /// What they need of the account; none if nothing is kept, or it may not be asked for.
+    pub account: Option<Account>,
     /// What works and should be otherwise, in words.
     pub warnings: Vec<String>,
+    /// What will not work, besides rights, in words.
+    pub faults: Vec<String>,
+}
+
+/// The stream of a kept Namespace, as it is, or as a node will make it.
+#[derive(Debug, Serialize)]
+pub struct StreamReport {
+    /// The Namespace.
+    pub namespace: Box<str>,
+    /// Its stream.
+    pub stream: String,
+    /// Whether it is there already.
+    pub exists: bool,
+    /// `file` or `memory`.
+    pub storage: String,
+    /// On how many servers.
+    pub replicas: u64,
+    /// Most bytes of one copy; none: no bound.
+    pub max_bytes: Option<u64>,
+    /// Publications of one Topic; none: no bound.
+    pub messages: Option<u64>,
+}
+
+/// Bytes of all copies of these streams, and what the account may have, where that is bounded.
+#[derive(Debug, Default, Serialize)]
+pub struct Account {
+    /// On disk.
+    pub wanted_storage: u64,
+    /// Of the account.
+    pub max_storage: Option<u64>,
+    /// In memory.
+    pub wanted_memory: u64,
+    /// Of the account.
+    pub max_memory: Option<u64>,
 }
 
 /// Why nothing can be said about rights.
@@ -93,8 +139,25 @@ pub async fn check(
     {
         return Err(CheckError::Unfit(unfit));
     }
+    let mut faults = Vec::new();
+    let mut streams = Vec::new();
+    let mut account = None;
     let trying = async {
         attempt(&client, &subjects, &denied).await?;
+        if namespaces.kept().next().is_some() {
+            let (inbox, mut tasks) = (subjects.inbox("check"), JoinSet::new());
+            let (client, denied) = (client.clone(), Arc::clone(&denied));
+            let requests = asking(client, &inbox, Arc::default(), denied, &mut tasks).await?;
+            for wanted in wanted(config, &subjects, namespaces) {
+                match wanted.look(&requests).await {
+                    Ok(found) => streams.push(stream_report(&wanted, found.as_ref())),
+                    Err(why) => {
+                        faults.push(format!("namespaces.{}.history: {why}", wanted.namespace))
+                    }
+                }
+            }
+            account = account_of(&requests, &streams).await;
+        }
         // Refusals wait in the client's queue of events, and this goes behind them.
         client.drain().await?;
         all_heard.notified().await;
@@ -106,6 +169,7 @@ pub async fn check(
     let server = client.server_info();
     let mut warnings = warnings(config, &server.version);
     warnings.extend(too_small(server.max_payload, namespaces));
+    warnings.extend(account.iter().flat_map(too_large));
     let refused = |rights: Vec<Right>, is_refused: &dyn Fn(&str) -> bool| {
         let refused = rights.into_iter().filter(|right| is_refused(&right.tried));
         refused.map(|right| right.needed).collect()
@@ -114,7 +178,10 @@ pub async fn check(
         may_not_publish: refused(subjects.publishes(), &|subject| denied.publishing(subject)),
         may_not_subscribe: refused(subjects.subscribes(), &|subject| denied.subscribing(subject)),
         publish_untried: subjects.sources(),
+        streams,
+        account,
         warnings,
+        faults,
         server: server.server_name,
         version: server.version,
         max_payload: server.max_payload,
@@ -146,6 +213,59 @@ async fn attempt(
         }
     }
     Ok(())
+}
+
+fn stream_report(wanted: &Wanted, found: Option<&Info>) -> StreamReport {
+    let declared = wanted.declaration();
+    let config = found.map_or(&declared, |info| &info.config);
+    let number = |key: &str| config.get(key).and_then(Value::as_u64);
+    StreamReport {
+        namespace: wanted.namespace.clone(),
+        stream: wanted.names.stream.clone(),
+        exists: found.is_some(),
+        storage: config.get("storage").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        replicas: number("num_replicas").unwrap_or(1),
+        max_bytes: number("max_bytes"),
+        messages: number("max_msgs_per_subject").map(|most| most.saturating_sub(1)),
+    }
+}
+
+/// What these streams need and the account may have.
+async fn account_of(requests: &Requests, streams: &[StreamReport]) -> Option<Account> {
+    #[derive(Deserialize)]
+    struct Answer {
+        limits: Limits,
+    }
+    #[derive(Deserialize)]
+    struct Limits {
+        max_memory: i64,
+        max_storage: i64,
+    }
+    let asked = stream::call(requests, ACCOUNT_INFO, Bytes::new(), ASK);
+    let Answer { limits } = asked.await.ok()?;
+    let wanted = |storage: &str| {
+        let of_it = streams.iter().filter(|one| one.storage == storage);
+        of_it.map(|one| one.max_bytes.unwrap_or(0).saturating_mul(one.replicas)).sum()
+    };
+    Some(Account {
+        wanted_storage: wanted("file"),
+        max_storage: u64::try_from(limits.max_storage).ok(),
+        wanted_memory: wanted("memory"),
+        max_memory: u64::try_from(limits.max_memory).ok(),
+    })
+}
+
+/// In words, what the account has too little of.
+fn too_large(account: &Account) -> Vec<String> {
+    let over = |what: &str, wanted: u64, most: Option<u64>| {
+        let most = most.filter(|most| *most < wanted)?;
+        Some(format!(
+            "the streams of kept namespaces may need {wanted} bytes {what}, and the account on NATS has {most}"
+        ))
+    };
+    let disk = over("on disk", account.wanted_storage, account.max_storage);
+    let memory = over("in memory", account.wanted_memory, account.max_memory);
+    disk.into_iter().chain(memory).collect()
 }
 
 /// What works and should be otherwise.

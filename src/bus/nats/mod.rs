@@ -39,7 +39,7 @@ use super::{Bus, Link, PublishError, Receipt, SubscribeError};
 use crate::namespace::{self, Namespaces};
 use crate::publication::{Publication, Timestamp};
 use crate::topic::Pattern;
-pub use check::{CheckError, Report, check};
+pub use check::{Account, CheckError, Report, StreamReport, check};
 use denied::Denied;
 use echo::{Echo, Rounds};
 use history::Kept;
@@ -364,14 +364,23 @@ async fn archive(
         });
     let client = options.connect(addresses(config)).await.map_err(ConnectError::client)?;
     let reads = asking(client, &subjects.inbox("history"), waiting, denied, tasks).await?;
-    let kept = namespaces.kept().filter_map(|(name, history)| {
-        let rules = namespaces.rules(name)?;
-        let names = subjects.names(name, history.stream.as_deref());
-        let wanted = Wanted::new(name, rules, history, names, &config.prefix);
-        let kept = Kept::new(wanted, subjects.clone(), live.clone(), reads.clone());
-        Some((name.into(), Arc::new(kept)))
+    let kept = wanted(config, subjects, namespaces).map(|wanted| {
+        let name = wanted.namespace.clone();
+        (name, Arc::new(Kept::new(wanted, subjects.clone(), live.clone(), reads.clone())))
     });
     Ok(kept.collect())
+}
+
+/// The streams that kept Namespaces need.
+fn wanted(
+    config: &Config,
+    subjects: &Subjects,
+    namespaces: &Namespaces,
+) -> impl Iterator<Item = Wanted> {
+    namespaces.kept().filter_map(|(name, history)| {
+        let names = subjects.names(name, history.stream.as_deref());
+        Some(Wanted::new(name, namespaces.rules(name)?, history, names, &config.prefix))
+    })
 }
 
 /// Listens for answers on a connection.

@@ -237,11 +237,7 @@ impl Wanted {
                     self.put(requests, &self.names.create(), Value::Object(self.declaration()))
                         .await
                 }
-                Err(StreamError::Missing) => Err(StreamError::Wrong(format!(
-                    "there is no stream {}, and history.manage is false. Make it so: {}",
-                    self.names.stream,
-                    self.command()
-                ))),
+                Err(StreamError::Missing) => Err(self.missing()),
                 Err(why) => Err(why),
             };
             match outcome? {
@@ -251,6 +247,26 @@ impl Wanted {
             }
         }
         Err(StreamError::Unavailable("others change the stream all the time".to_owned()))
+    }
+
+    /// How it stands, and what is wrong with it; nothing is made or changed.
+    pub(super) async fn look(&self, requests: &Requests) -> Result<Option<Info>, StreamError> {
+        match info(requests, &self.names).await {
+            Ok(known) if self.rules.manage && known.is_marked(&self.prefix) => Ok(Some(known)),
+            Ok(known) => self.verify(known).map(Some),
+            Err(StreamError::Missing) if self.rules.manage => Ok(None),
+            Err(StreamError::Missing) => Err(self.missing()),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Nobody has made it, and a node must not.
+    fn missing(&self) -> StreamError {
+        StreamError::Wrong(format!(
+            "there is no stream {}, and history.manage is false. Make it so: {}",
+            self.names.stream,
+            self.command()
+        ))
     }
 
     /// The stream is there. If a node made it, it gets what it lacks.
@@ -313,7 +329,7 @@ impl Wanted {
     }
 
     /// What a node makes.
-    fn declaration(&self) -> Map<String, Value> {
+    pub(super) fn declaration(&self) -> Map<String, Value> {
         let History { messages, age, max_bytes, storage, replicas, .. } = &self.rules;
         let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let storage = match storage {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use super::gateway::free_address;
 use super::until;
@@ -119,7 +120,9 @@ impl Nats {
             .expect("nats-server starts");
         self.process = Some(process);
         until("nats-server answers", Duration::from_secs(20), || async {
+            // With streams, it answers here before clients may come.
             self.try_varz("/healthz").await.is_some()
+                && TcpStream::connect(self.client).await.is_ok()
         })
         .await;
     }
