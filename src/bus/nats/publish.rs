@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, HeaderValue, PublishErrorKind};
 use serde::Deserialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::history::Kept;
-use super::request::AskError;
+use super::request::{AskError, Asked};
 use super::stream::{ApiError, NO_ROOM};
 use super::{Connection, HAND_OVER, link, live, random_ms};
 use crate::bus::{PublishError, Receipt};
@@ -40,6 +40,14 @@ struct Ack {
     duplicate: bool,
     #[serde(default)]
     error: Option<ApiError>,
+}
+
+/// Why a try has stored nothing that is known of.
+enum Failed {
+    /// The next may.
+    Try(AskError),
+    /// None will.
+    Refused(PublishError),
 }
 
 impl Connection {
@@ -89,48 +97,57 @@ impl Connection {
             let (headers, payload) = (headers.clone(), publication.payload.clone());
             let sent = kept.live.send(&asked, &subject, Some(headers), payload).await;
             let trying = (Instant::now() + TRY).min(until);
-            let mut outcome = sent;
-            while outcome.is_ok() {
-                let left = trying.saturating_duration_since(Instant::now());
-                match kept.live.answer(&mut asked, &subject, left).await {
-                    Ok(answer) => match serde_json::from_slice::<Ack>(&answer.payload) {
-                        Ok(Ack { error: Some(why), .. }) => match refusal(kept, &why) {
-                            Some(refusal) => return Err(refusal),
-                            None => {
-                                may_be_stored = true;
-                                break;
-                            }
-                        },
-                        Ok(ack) if ack.stream == kept.wanted.names.stream => {
-                            return Ok(receipt(kept, &ack).await);
-                        }
-                        // Somebody else answers on this subject.
-                        Ok(_) | Err(_) => {}
-                    },
-                    Err(why) => outcome = Err(why),
-                }
-            }
-            match outcome {
-                Err(AskError::TooBig) => {
-                    return Err(PublishError::TooBig { max: self.client.max_payload() });
+            let outcome = match sent {
+                Ok(()) => stored(kept, &mut asked, &subject, trying).await,
+                Err(why) => Err(Failed::Try(why)),
+            };
+            let refused = match outcome {
+                Ok(receipt) => return Ok(receipt),
+                Err(Failed::Refused(why)) => Some(why),
+                Err(Failed::Try(AskError::TooBig)) => {
+                    Some(PublishError::TooBig { max: self.client.max_payload() })
                 }
                 // Nobody may have it, on whatever server.
-                Err(AskError::Refused) => return Err(PublishError::Unavailable),
-                Err(AskError::Silent) => may_be_stored = true,
-                Err(AskError::Nobody) => {
-                    // The stream may be gone, and nobody here may be listening to notice.
-                    let _ = timeout(TRY, kept.provision()).await;
+                Err(Failed::Try(AskError::Refused)) => Some(PublishError::Unavailable),
+                Err(Failed::Try(AskError::Silent)) => {
+                    may_be_stored = true;
+                    None
                 }
-                Err(AskError::Down) | Ok(()) => {}
-            }
+                Err(Failed::Try(AskError::Nobody)) => {
+                    // The stream may be gone, and nobody here may be listening to notice.
+                    let _ = timeout_at(trying, kept.provision()).await;
+                    None
+                }
+                Err(Failed::Try(AskError::Down)) => None,
+            };
             pause = pauses.next().unwrap_or(pause);
-            sleep(Duration::from_millis(pause) + random_ms(pause)).await;
-            if Instant::now() >= until {
-                return Err(match may_be_stored {
-                    true => PublishError::OutcomeUnknown,
-                    false => PublishError::Unavailable,
-                });
+            let next = Instant::now() + Duration::from_millis(pause) + random_ms(pause);
+            match refused {
+                None if next < until => sleep_until(next).await,
+                _ if may_be_stored => return Err(PublishError::OutcomeUnknown),
+                refused => return Err(refused.unwrap_or(PublishError::Unavailable)),
             }
+        }
+    }
+}
+
+/// Waits until the stream says that it has it.
+async fn stored(
+    kept: &Kept,
+    asked: &mut Asked,
+    subject: &str,
+    until: Instant,
+) -> Result<Receipt, Failed> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let answer = kept.live.answer(asked, subject, left).await.map_err(Failed::Try)?;
+        match serde_json::from_slice::<Ack>(&answer.payload) {
+            Ok(Ack { error: Some(why), .. }) => return Err(refusal(kept, &why)),
+            Ok(ack) if ack.stream == kept.wanted.names.stream => {
+                return Ok(receipt(kept, &ack).await);
+            }
+            // Somebody else answers on this subject.
+            Ok(_) | Err(_) => {}
         }
     }
 }
@@ -144,12 +161,12 @@ async fn receipt(kept: &Kept, ack: &Ack) -> Receipt {
     Receipt { cursor, duplicate: ack.duplicate }
 }
 
-/// Why a stream will never take it; none if it may at the next try.
-fn refusal(kept: &Kept, why: &ApiError) -> Option<PublishError> {
+/// What a stream has against it. If that may pass, it may also have been stored.
+fn refusal(kept: &Kept, why: &ApiError) -> Failed {
     match why.err_code {
-        code if NO_ROOM.contains(&code) => Some(PublishError::StorageFull),
-        TOO_LARGE => Some(PublishError::TooBig { max: kept.wanted.message_bytes }),
-        _ => None,
+        code if NO_ROOM.contains(&code) => Failed::Refused(PublishError::StorageFull),
+        TOO_LARGE => Failed::Refused(PublishError::TooBig { max: kept.wanted.message_bytes }),
+        _ => Failed::Try(AskError::Silent),
     }
 }
 
