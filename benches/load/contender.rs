@@ -127,6 +127,8 @@ pub(crate) enum Place<'a> {
     Alone,
     /// Alone, and what is published is kept.
     Keeping,
+    /// The same, in a stream of this broker.
+    Stream(&'a str),
     /// One node of several, with this broker between them.
     Beside(&'a str),
 }
@@ -135,7 +137,7 @@ impl<'a> Place<'a> {
     fn broker(self) -> Option<&'a str> {
         match self {
             Self::Beside(url) => Some(url),
-            Self::Alone | Self::Keeping => None,
+            Self::Alone | Self::Keeping | Self::Stream(_) => None,
         }
     }
 }
@@ -222,6 +224,10 @@ fn tidegate_config(listen: SocketAddr, management: SocketAddr, place: Place<'_>)
     let place = match place {
         Place::Alone => "node: bench\nshards: 1\n".to_owned(),
         Place::Keeping => format!("node: bench\nshards: 1\n{kept}"),
+        Place::Stream(url) => {
+            let nats = format!("nats:\n  url: {url}\n");
+            format!("node: bench\nshards: 1\n{nats}{kept}      storage: memory\n")
+        }
         Place::Beside(url) => format!("node: bench-{}\nnats:\n  url: {url}\n", listen.port()),
     };
     format!(

@@ -177,21 +177,21 @@ fn play(
 
 /// Starts the broker if a scenario wants one; without it that scenario is not played.
 fn start_broker(scenarios: &mut Vec<Scenario>, table: &mut Table) -> Fallible<Option<Nats>> {
-    if !scenarios.contains(&Scenario::Nodes) {
+    if !scenarios.iter().any(|scenario| scenario.wants_broker()) {
         return Ok(None);
     }
     match Nats::start() {
         Ok(broker) => {
-            let line = format!("* Broker of two nodes: one nats-server {} for all", broker.version);
+            let line = format!("* Broker: one nats-server {} for all", broker.version);
             table.head.push(line);
             Ok(Some(broker))
         }
         Err(error) => {
-            scenarios.retain(|scenario| *scenario != Scenario::Nodes);
+            scenarios.retain(|scenario| !scenario.wants_broker());
             if scenarios.is_empty() {
                 return Err(format!("nats-server: {error}").into());
             }
-            table.absent.push(format!("nats-server: {error}, so two nodes were not measured"));
+            table.absent.push(format!("nats-server: {error}, so nothing with NATS was measured"));
             Ok(None)
         }
     }

@@ -11,7 +11,7 @@ use crate::clock::{self, Deadline};
 use crate::contender::{self, Contender, Kind, Place, Server};
 use crate::fleet::Fleet;
 use crate::measure::{self, Cpu};
-use crate::nats::Nats;
+use crate::nats::{Backend, Nats};
 use crate::publisher::{Item, Publisher, payload};
 use crate::{Fallible, table::Metric};
 
@@ -35,6 +35,7 @@ pub(crate) enum Scenario {
     Heartbeats,
     Nodes,
     Resume,
+    Feed,
     Writes,
 }
 
@@ -65,7 +66,7 @@ pub(crate) struct Outcome {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Memory,
         Self::Broadcast,
         Self::Burst,
@@ -75,6 +76,7 @@ impl Scenario {
         Self::Heartbeats,
         Self::Nodes,
         Self::Resume,
+        Self::Feed,
         Self::Writes,
     ];
 
@@ -89,15 +91,21 @@ impl Scenario {
             Self::Heartbeats => "heartbeats",
             Self::Nodes => "nodes",
             Self::Resume => "resume",
+            Self::Feed => "feed",
             Self::Writes => "writes",
         }
+    }
+
+    /// Whether a broker is needed.
+    pub(crate) fn wants_broker(self) -> bool {
+        matches!(self, Self::Nodes | Self::Feed)
     }
 
     /// Whether `kind` can play it: two nodes take what speaks to a broker, a resume what keeps a
     /// history; so far Centrifugo plays nothing but the nodes.
     pub(crate) fn suits(self, kind: Kind) -> bool {
         match kind {
-            Kind::Floor | Kind::Bun => !matches!(self, Self::Nodes | Self::Resume),
+            Kind::Floor | Kind::Bun => !matches!(self, Self::Nodes | Self::Resume | Self::Feed),
             Kind::Centrifugo => self == Self::Nodes,
             Kind::Tidegate => true,
         }
@@ -120,6 +128,7 @@ impl Scenario {
             Self::Heartbeats => heartbeats(contender, scale),
             Self::Nodes => nodes(contender, scale, broker.ok_or("there is no broker")?),
             Self::Resume => resume(contender, scale),
+            Self::Feed => feed(contender, scale, broker.ok_or("there is no broker")?),
             Self::Writes => writes(contender),
         }
     }
@@ -706,6 +715,43 @@ fn resume(contender: &Contender, scale: Scale) -> Fallible<Outcome> {
     let report = stage.fleet.report()?;
     outcome.check(&report, stage.expected);
     outcome.check_promised(&report, repeats * CLIENTS as u64);
+    outcome.void_if_broken();
+    Ok(outcome)
+}
+
+/// What a node pays for each message of a kept Namespace that nobody there wants: a backend publishes
+/// into the stream, and one client waits for another Topic. What that one gets last stands behind all.
+fn feed(contender: &Contender, scale: Scale, broker: &Nats) -> Fallible<Outcome> {
+    const EVERY: Duration = Duration::from_millis(10);
+    const AT_ONCE: usize = 400;
+    const TOPICS: usize = 100;
+    let rounds: u64 = scale.pick(1_000, 200);
+    let waits = [TOPIC.to_owned()];
+    let waits = Group { url: url(&waits), hello: None, topics: 1, connections: 1 };
+    let server = Server::start(contender, Place::Stream(&broker.url()))?;
+    let mut stage = Stage::fill(server, None, vec![waits], 0, 1)?;
+    let mut backend = Backend::connect(broker)?;
+    let mut outcome = Outcome::default();
+    stage.publish_batch(1, PAYLOAD_BYTES)?;
+    stage.wait()?;
+    let (cpu, mut at) = (stage.cpu()?, clock::elapsed());
+    for round in 0..rounds {
+        for n in 0..AT_ONCE {
+            let topic = n % TOPICS;
+            let number = round * AT_ONCE as u64 + n as u64;
+            let subject = format!("tidegate.in.bench.loud.{topic}");
+            backend.add(&subject, &payload(number, topic, PAYLOAD_BYTES))?;
+        }
+        backend.send()?;
+        at += EVERY;
+        clock::sleep_until(at);
+    }
+    backend.finish()?;
+    stage.publish_batch(1, PAYLOAD_BYTES)?;
+    let report = stage.wait()?;
+    let cpu = stage.cpu()?.since(cpu);
+    outcome.add_cpu(Metric::Feed, cpu, rounds * AT_ONCE as u64);
+    outcome.check(&report, stage.expected);
     outcome.void_if_broken();
     Ok(outcome)
 }

@@ -43,6 +43,7 @@ pub(crate) enum Metric {
     Nodes50LastP99,
     Resume,
     ResumeCpu,
+    Feed,
     Start,
     Binary,
 }
@@ -77,7 +78,7 @@ impl Verdict {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 36] = [
+    pub(crate) const ALL: [Self; 37] = [
         Self::Idle,
         Self::AfterBurst,
         Self::Kernel,
@@ -112,6 +113,7 @@ impl Metric {
         Self::Nodes50LastP99,
         Self::Resume,
         Self::ResumeCpu,
+        Self::Feed,
         Self::Start,
         Self::Binary,
     ];
@@ -158,6 +160,7 @@ impl Metric {
                 "1,000 clients resume 100 missed messages each at once, from the ring: s until the last has all"
             }
             Self::ResumeCpu => "the same: CPU us per delivery",
+            Self::Feed => "from a stream of NATS to a Feed, nobody wants it: CPU us per message",
             Self::Start => "start to ready, ms",
             Self::Binary => "binary, MB",
         }
@@ -198,6 +201,8 @@ impl Metric {
             Self::StalledRatio => &[AtMost(1.25)],
             Self::NodesP99 | Self::Nodes50P99 => &[TimesCentrifugo(1.0)],
             Self::Resume => &[AtMost(0.5)],
+            // 120,000 messages per second and core.
+            Self::Feed => &[AtMost(8.33)],
             Self::Start => &[AtMost(300.0)],
             Self::Binary => &[AtMost(25.0)],
             _ => &[],
