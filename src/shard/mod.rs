@@ -311,6 +311,7 @@ impl Drop for Waiting {
 impl Shard {
     fn new(id: ShardId, world: World, counts: Arc<Counts>) -> Rc<RefCell<Self>> {
         let now = (world.clock)().moment;
+        let namespaces = Arc::clone(&world.config.session.namespaces);
         Rc::new_cyclic(|me| {
             RefCell::new(Self {
                 id,
@@ -318,7 +319,7 @@ impl Shard {
                 counts,
                 me: Weak::clone(me),
                 connections: Slab::new(),
-                table: Table::default(),
+                table: Table::new(namespaces),
                 wheel: Wheel::new(now),
                 serial: 0,
                 dirty: Vec::new(),
@@ -478,14 +479,15 @@ impl Shard {
                 }
             }
             Output::Pause(pattern) => {
-                let all = self.live(key);
-                self.table.pause(&pattern, key, &all);
+                self.table.pause(&pattern, key);
             }
             Output::Leave(pattern, live) => {
                 let all = self.live(key);
-                if self.table.leave(&pattern, key, live, &all) {
-                    self.unreleased.push(pattern);
-                    self.release();
+                let left = self.table.leave(&pattern, key, live, &all);
+                self.unreleased.extend(left.unwanted);
+                self.release();
+                if left.torn {
+                    self.tell_torn(key, &pattern, all);
                 }
             }
             Output::Publish(claims, draft) => return self.publish(key, claims, draft),

@@ -3,30 +3,58 @@
 //! Each distinct Pattern that somebody on this Shard wants has one `Interest` here. On best effort a
 //! Publication comes once for every Pattern that matches its Topic, of a kept Namespace it comes once;
 //! a Connection must get it once: it counts under the first of its Subscriptions that match. Who that
-//! is depends on source and Topic alone, so the answer is kept until a Subscription of one of its
-//! Connections comes or goes.
+//! is depends on source and Topic alone, so the answer is kept until a Subscription with that Pattern
+//! comes or goes.
+//!
+//! LAW: on best effort a Topic comes to a Connection by one and the same Feed for as long as that
+//! wants it. Nothing orders two Feeds: what is on its way while one takes over from another would come
+//! by both, or by neither. So whoever joins stands behind those that are there, and one that ends
+//! stays, unseen, while a later one overlaps with it.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Key;
+use crate::namespace::Namespaces;
 use crate::topic::{Pattern, Topic};
 
 /// Topics of one Pattern, and of all kept Namespaces, whose receivers are remembered; beyond it all
 /// are forgotten.
 const TOPICS_REMEMBERED: usize = 1_024;
+/// Subscriptions of one Connection that have ended and stay. Beyond it the Law is broken, and that is
+/// told.
+const STAYING_MAX: usize = 32;
 
 /// The Subscriptions of one Shard.
 #[derive(Debug, Default)]
 pub struct Table {
+    namespaces: Arc<Namespaces>,
     patterns: HashMap<Pattern, Interest>,
     /// Of each Namespace the Patterns with a wildcard.
     wild: HashMap<Box<str>, Vec<Pattern>>,
     /// The receivers of Topics of kept Namespaces.
     kept: HashMap<Topic, Kept>,
-    /// Of Connections with more than one live Subscription, all of them, oldest first.
-    overlapping: HashMap<Key, Vec<Pattern>>,
+    /// Of Connections with more than one of them: their live Subscriptions and those that stay, in the
+    /// order in which they joined.
+    overlapping: HashMap<Key, Vec<Joined>>,
     subscriptions: usize,
+}
+
+#[derive(Debug)]
+struct Joined {
+    pattern: Pattern,
+    /// It stays for those behind it.
+    ended: bool,
+}
+
+/// What the end of a Subscription comes to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Patterns that nobody here wants any more.
+    pub unwanted: Vec<Pattern>,
+    /// What overlaps comes by another Feed from here on: something may be lost to it, or come twice.
+    pub torn: bool,
 }
 
 #[derive(Debug)]
@@ -45,6 +73,12 @@ struct Interest {
 }
 
 impl Table {
+    /// A table for these Namespaces: in those that are kept, one Feed brings everything.
+    #[must_use]
+    pub fn new(namespaces: Arc<Namespaces>) -> Self {
+        Self { namespaces, ..Self::default() }
+    }
+
     /// A Subscription has begun to attach. Gives the one copy of its Pattern that all share.
     pub fn begin(&mut self, pattern: &Pattern) -> Pattern {
         self.subscriptions += 1;
@@ -60,46 +94,107 @@ impl Table {
         pattern.clone()
     }
 
-    /// It is live.
+    /// It is live, as are all of these of its Connection.
     pub fn join(&mut self, pattern: &Pattern, key: Key, all: &[Pattern]) {
         let Some(interest) = self.patterns.get_mut(pattern) else {
             return;
         };
         interest.attaching -= 1;
-        interest.live.push(key);
-        self.changed(key, pattern, all);
+        match self.overlapping.get_mut(&key) {
+            Some(joined) => match joined.iter_mut().find(|one| one.pattern == *pattern) {
+                Some(one) if one.ended => one.ended = false,
+                Some(_) => interest.live.push(key),
+                None => {
+                    joined.push(Joined::new(pattern));
+                    interest.live.push(key);
+                }
+            },
+            None => {
+                interest.live.push(key);
+                if all.len() > 1 {
+                    let others = all.iter().filter(|one| *one != pattern);
+                    let joined = others.chain([pattern]).map(Joined::new).collect();
+                    self.overlapping.insert(key, joined);
+                }
+            }
+        }
+        self.forget(pattern);
+        self.forget_staying(key);
     }
 
     /// It is not live any more, and is to join again.
-    pub fn pause(&mut self, pattern: &Pattern, key: Key, all: &[Pattern]) {
-        let Some(interest) = self.patterns.get_mut(pattern) else {
-            return;
-        };
-        interest.attaching += 1;
-        interest.remove(key);
-        self.changed(key, pattern, all);
+    pub fn pause(&mut self, pattern: &Pattern, key: Key) {
+        if let Some(interest) = self.patterns.get_mut(pattern) {
+            interest.attaching += 1;
+            self.part(pattern, key);
+        }
     }
 
-    /// It has ended; `live` says whether it had joined. Whether the Shard wants its Feed no more.
-    pub fn leave(&mut self, pattern: &Pattern, key: Key, live: bool, all: &[Pattern]) -> bool {
+    /// It has ended; `live` says whether it had joined, and `all` what is live of its Connection now.
+    pub fn leave(&mut self, pattern: &Pattern, key: Key, live: bool, all: &[Pattern]) -> Left {
+        let mut left = Left::default();
         let Some(interest) = self.patterns.get_mut(pattern) else {
-            return false;
+            return left;
         };
         self.subscriptions -= 1;
-        if live {
-            interest.remove(key);
-        } else {
+        if !live {
             interest.attaching -= 1;
+            self.close(pattern, &mut left);
+            return left;
         }
-        let empty = interest.attaching == 0 && interest.live.is_empty();
-        if live {
-            self.changed(key, pattern, all);
+        let is_kept = self.namespaces.history(pattern.namespace()).is_some();
+        let mut gone = vec![pattern.clone()];
+        match self.overlapping.get_mut(&key) {
+            Some(joined) if all.is_empty() => {
+                let stay = joined.iter().filter(|one| one.ended);
+                gone.extend(stay.map(|one| one.pattern.clone()));
+            }
+            Some(joined) if !is_kept => {
+                let ending = joined.iter_mut().filter(|one| one.pattern == *pattern);
+                ending.for_each(|one| one.ended = true);
+                gone = idle(joined);
+                if joined.iter().filter(|one| one.ended).count() - gone.len() > STAYING_MAX {
+                    gone.push(pattern.clone());
+                    left.torn = true;
+                }
+            }
+            _ => {}
         }
-        if empty {
+        for pattern in gone {
+            self.part(&pattern, key);
+            self.close(&pattern, &mut left);
+        }
+        if left.torn {
+            all.iter().for_each(|one| self.forget(one));
+        }
+        self.forget_staying(key);
+        left
+    }
+
+    /// By this Pattern a Connection gets nothing any more.
+    fn part(&mut self, pattern: &Pattern, key: Key) {
+        if let Some(interest) = self.patterns.get_mut(pattern)
+            && let Some(at) = interest.live.iter().position(|other| *other == key)
+        {
+            interest.live.swap_remove(at);
+        }
+        if let Some(joined) = self.overlapping.get_mut(&key) {
+            joined.retain(|one| one.pattern != *pattern);
+            if joined.len() < 2 {
+                self.overlapping.remove(&key);
+            }
+        }
+        self.forget(pattern);
+    }
+
+    /// Takes a Pattern out if nobody wants it.
+    fn close(&mut self, pattern: &Pattern, left: &mut Left) {
+        let unwanted = |one: &Interest| one.attaching == 0 && one.live.is_empty();
+        if self.patterns.get(pattern).is_some_and(unwanted) {
             self.patterns.remove(pattern);
             self.forget_wild(pattern);
+            left.unwanted.push(pattern.clone());
         }
-        empty
     }
 
     fn forget_wild(&mut self, pattern: &Pattern) {
@@ -201,44 +296,60 @@ impl Table {
         self.patterns.len()
     }
 
-    /// Forgets what the change of one Connection's live Subscriptions (now `all`) makes untrue.
-    fn changed(&mut self, key: Key, pattern: &Pattern, all: &[Pattern]) {
-        if all.len() > 1 {
-            self.overlapping.insert(key, all.to_vec());
-        } else {
-            self.overlapping.remove(&key);
-        }
-        for touched in all.iter().chain([pattern]) {
-            if let Some(interest) = self.patterns.get_mut(touched) {
+    /// Forgets who receives under those that stay: what a Connection gets by them is what it wants else.
+    fn forget_staying(&mut self, key: Key) {
+        for one in self.overlapping.get(&key).into_iter().flatten().filter(|one| one.ended) {
+            if let Some(interest) = self.patterns.get_mut(&one.pattern) {
                 interest.receivers = HashMap::new();
             }
-            if touched.is_wild() {
-                self.kept.retain(|topic, _| !touched.matches(topic));
-            } else {
-                self.kept.remove(touched.as_str());
-            }
+        }
+    }
+
+    /// Forgets who receives under this Pattern.
+    fn forget(&mut self, pattern: &Pattern) {
+        if let Some(interest) = self.patterns.get_mut(pattern) {
+            interest.receivers = HashMap::new();
+        }
+        if pattern.is_wild() {
+            self.kept.retain(|topic, _| !pattern.matches(topic));
+        } else {
+            self.kept.remove(pattern.as_str());
         }
     }
 }
 
-impl Interest {
-    fn remove(&mut self, key: Key) {
-        if let Some(at) = self.live.iter().position(|other| *other == key) {
-            self.live.swap_remove(at);
-        }
+impl Joined {
+    fn new(pattern: &Pattern) -> Self {
+        Self { pattern: pattern.clone(), ended: false }
     }
 }
 
-/// Those who get a Publication on this Topic under this Pattern: it is the first of theirs that match.
+/// Those that have ended, and for which nobody behind them has any use.
+fn idle(joined: &[Joined]) -> Vec<Pattern> {
+    let needs = |one: &Joined, other: &Joined| {
+        !other.ended && other.pattern.intersection(&one.pattern).is_some()
+    };
+    let ended = joined.iter().enumerate().filter(|(_, one)| one.ended);
+    let idle = ended.filter(|(at, one)| !joined.iter().skip(*at).any(|other| needs(one, other)));
+    idle.map(|(_, one)| one.pattern.clone()).collect()
+}
+
+/// Those who get a Publication on this Topic under this Pattern: it is the first of theirs that match,
+/// and one that matches has not ended.
 fn firsts<'a>(
-    overlapping: &'a HashMap<Key, Vec<Pattern>>,
+    overlapping: &'a HashMap<Key, Vec<Joined>>,
     interest: &'a Interest,
     pattern: &'a Pattern,
     topic: &'a Topic,
 ) -> impl Iterator<Item = Key> + 'a {
     let first = move |key: &&Key| match overlapping.get(*key) {
         None => true,
-        Some(all) => all.iter().find(|one| one.matches(topic)) == Some(pattern),
+        Some(joined) => {
+            let mut matching = joined.iter().filter(|one| one.pattern.matches(topic));
+            matching.next().is_some_and(|first| {
+                first.pattern == *pattern && (!first.ended || matching.any(|one| !one.ended))
+            })
+        }
     };
     interest.live.iter().filter(first).copied()
 }

@@ -157,6 +157,13 @@ impl Shard {
         }
     }
 
+    /// What overlaps with a Subscription that has ended comes by another Feed from here on.
+    pub(super) fn tell_torn(&mut self, key: Key, ended: &Pattern, live: Vec<Pattern>) {
+        for pattern in live.into_iter().filter(|one| one.intersection(ended).is_some()) {
+            self.handle(key, Input::Gap(pattern, GapReason::BusInterrupted));
+        }
+    }
+
     /// A Subscription may have ended while it was answered. Its Feed learns that nobody wants it.
     fn let_go(&mut self, patterns: &[Pattern]) {
         for pattern in patterns {

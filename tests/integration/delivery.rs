@@ -1,9 +1,12 @@
 //! What is published arrives: once, in order, at everybody who wants it and nobody else.
 
+use std::sync::Arc;
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use crate::harness::{Gateway, Grants, Settings, run};
+use crate::harness::{Gateway, Grants, Nats, Settings, run};
 
 /// A publish over HTTP reaches an exact and a wildcard Subscription, on both Shards, once each.
 #[test]
@@ -105,6 +108,56 @@ fn overlapping_subscriptions_bring_one_copy() {
         }
         gateway.publish("open.a", "nobody").await;
         browser.is_quiet().await;
+    });
+}
+
+/// Under a publisher that never rests, one Subscription takes over from another again and again: nothing
+/// is lost to who wants it all the time, and nothing comes twice.
+#[test]
+fn overlapping_subscriptions_come_and_go_without_a_seam() {
+    run(async {
+        let nats = Nats::start().await;
+        let settings = Settings::open().limit("key_publishes_per_second: 1000000");
+        let gateway = Arc::new(Gateway::start(settings.on(&nats.url())).await);
+        let mut browser = gateway.browser("topic=open.a").await;
+        assert_eq!(browser.next().await["type"], "connected");
+        assert_eq!(browser.next().await["type"], "subscribed");
+        let mut hammer = JoinSet::new();
+        hammer.spawn({
+            let gateway = Arc::clone(&gateway);
+            async move {
+                for batch in 0_u64.. {
+                    let numbers = batch * 50..batch * 50 + 50;
+                    let items: Vec<Value> =
+                        numbers.map(|n| json!({"topic": "open.a", "data": n})).collect();
+                    let body = json!({ "messages": items }).to_string();
+                    let request = gateway.request(Method::POST, "/v1/publish").body(body);
+                    assert_eq!(request.send().await.expect("an answer").status(), 200);
+                }
+            }
+        });
+        let patterns = ["open.a", "open.*", "open.>"];
+        let mut seen = 0;
+        for step in 0..40 {
+            let (comes, goes) = (patterns[(step + 1) % 3], patterns[step % 3]);
+            for (kind, topic) in [("subscribe", comes), ("unsubscribe", goes)] {
+                let id = browser.command(json!({"type": kind, "topic": topic})).await;
+                // Some more behind the answer, too: what was under way comes then.
+                let (mut answered, mut more) = (false, 60);
+                while !answered || more > 0 {
+                    let frame = browser.next().await;
+                    if frame["type"] == "message" {
+                        assert_eq!(frame["data"], json!(seen), "at step {step}, {kind} {topic}");
+                        seen += 1;
+                        more -= usize::from(answered && more > 0);
+                    } else {
+                        assert_eq!(frame["id"], json!(id), "{frame}");
+                        answered = true;
+                    }
+                }
+            }
+        }
+        hammer.abort_all();
     });
 }
 

@@ -56,8 +56,6 @@ pub(crate) struct Subscription {
     pub(crate) found_no_room: bool,
     /// It came from a node that knew a newer history.
     ahead: bool,
-    /// One that overlapped with it has ended.
-    shaken: bool,
     /// It has said that it does not want it any more.
     pub(crate) leaves: bool,
     /// When to ask again after an error.
@@ -137,7 +135,6 @@ impl Subscription {
             ended: false,
             found_no_room: false,
             leaves: false,
-            shaken: false,
             ahead: false,
             retry_at: None,
             stays: Vec::new(),
@@ -348,7 +345,6 @@ impl Client {
         line.views.insert(index, View::Live);
         subscription.stays.push((node, Instant::now(), None));
         subscription.log.push(Got::Joined);
-        let joined = subscription.pattern.clone();
         subscription.joined_at = world.truth.log.len();
         if subscription.owed_from.is_none() {
             // Of `last` and the last n nothing is sure but what came after they were there: retention
@@ -366,7 +362,6 @@ impl Client {
                 })
                 .collect();
         }
-        self.shake(index, &joined);
     }
 
     fn live(&mut self, at: usize, envelope: &Envelope) -> Verdict {
@@ -393,11 +388,11 @@ impl Client {
                 Some(cursor) => subscription.has_had(cursor),
                 None => {
                     let last = line.latest.insert((*index, topic.clone()), number);
-                    if let Some(last) = last.filter(|last| *last > number && !subscription.shaken) {
+                    if let Some(last) = last.filter(|last| *last > number) {
                         return Err(format!("I3: {topic} brought number {number} behind {last}"));
                     }
                     let here = !line.had.insert((*index, number));
-                    (!here || subscription.shaken) && subscription.numbers.contains(&number)
+                    !here && subscription.numbers.contains(&number)
                 }
             };
             if !had || self.forgetful {
@@ -567,22 +562,6 @@ impl Client {
         self.lines[at].views.remove(&index);
         self.subscriptions[index].leave(node);
         self.subscriptions[index].ended = true;
-        let gone = self.subscriptions[index].pattern.clone();
-        self.shake(index, &gone);
-    }
-
-    /// On best effort what overlaps with a Subscription that joins or ends comes by another Feed from
-    /// now on. What is on its way just then may come by both, or by none.
-    fn shake(&mut self, at: usize, pattern: &Pattern) {
-        for (index, other) in self.subscriptions.iter_mut().enumerate() {
-            if index != at
-                && pattern.namespace() == "b"
-                && other.pattern.intersection(pattern).is_some()
-            {
-                other.shaken = true;
-                other.log.push(Got::Unseen);
-            }
-        }
     }
 }
 

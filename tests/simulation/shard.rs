@@ -88,10 +88,10 @@ impl Shard {
     ) -> Self {
         Self {
             id,
+            table: Table::new(Arc::clone(&rules.session.namespaces)),
             rules,
             feeds,
             inbox,
-            table: Table::default(),
             connections: BTreeMap::new(),
             attaching: 0,
             unreleased: Vec::new(),
@@ -244,17 +244,20 @@ impl Shard {
                 self.table.join(&pattern, Key::unpack(key), &all);
             }
             Output::Pause(pattern) => {
-                let all = self.live(key);
-                self.table.pause(&pattern, Key::unpack(key), &all);
+                self.table.pause(&pattern, Key::unpack(key));
             }
             Output::Leave(pattern, live) => {
                 let all = self.live(key);
                 if let Some(connection) = self.connections.get_mut(&key) {
                     connection.numbers.retain(|_, other| *other != pattern);
                 }
-                if self.table.leave(&pattern, Key::unpack(key), live, &all) {
-                    self.unreleased.push(pattern);
-                    self.release();
+                let left = self.table.leave(&pattern, Key::unpack(key), live, &all);
+                self.unreleased.extend(left.unwanted);
+                self.release();
+                if left.torn {
+                    for one in all.into_iter().filter(|one| one.intersection(&pattern).is_some()) {
+                        self.handle(key, Input::Gap(one, GapReason::BusInterrupted));
+                    }
                 }
             }
             Output::Close(close) => self.end(key, close),
