@@ -1,17 +1,22 @@
 //! How far each Subscription of a socket has come, so that the next socket goes on from there.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::frame::Frame;
 use super::{From, Pattern, Topic, from};
 use crate::protocol::cursor;
-use crate::publication::Cursor;
+use crate::publication::{Cursor, Epoch};
 
 /// Of all Subscriptions.
 pub(super) struct Places {
     all: Vec<Place>,
     /// Whose the next Publications are alone, how many, and where it is then.
     replaying: Option<(usize, u64, Option<Cursor>)>,
+    /// What more than one of them wants and has come for one, until none of them is within its replay:
+    /// it comes again for each.
+    had: HashSet<(Epoch, u64)>,
 }
 
 struct Place {
@@ -33,7 +38,7 @@ impl Places {
                 all.push(Place { pattern, from, cursor: None, live: false });
             }
         }
-        Self { all, replaying: None }
+        Self { all, replaying: None, had: HashSet::new() }
     }
 
     /// The Command for a new socket.
@@ -51,8 +56,35 @@ impl Places {
         json!({ "type": "subscribe", "id": 1, "topics": topics }).to_string()
     }
 
-    /// Reads a frame of this socket.
-    pub(super) fn take(&mut self, frame: &Frame<'_>) {
+    /// Reads a frame of this socket. Whether it says something new.
+    pub(super) fn take(&mut self, frame: &Frame<'_>) -> bool {
+        let is_new = self.is_new(frame);
+        self.follow(frame);
+        if self.are_live() {
+            self.had.clear();
+        }
+        is_new
+    }
+
+    /// A Publication that came within the replay of another Subscription, or live while one of them
+    /// still had to get it, is none.
+    fn is_new(&mut self, frame: &Frame<'_>) -> bool {
+        let cursor = frame.cursor.as_deref().and_then(cursor::parse);
+        let topic = frame.topic.as_deref().and_then(|text| Topic::parse(text).ok());
+        match (frame.kind.as_str(), cursor, topic) {
+            ("message", Some(at), Some(topic)) if !self.are_live() => {
+                let wanted = self.all.iter().filter(|one| one.pattern.matches(&topic)).count();
+                wanted < 2 || self.had.insert((at.epoch, at.offset))
+            }
+            _ => true,
+        }
+    }
+
+    fn are_live(&self) -> bool {
+        self.replaying.is_none() && self.all.iter().all(|one| one.live)
+    }
+
+    fn follow(&mut self, frame: &Frame<'_>) {
         let at = frame.cursor.as_deref().and_then(cursor::parse);
         let topic = frame.topic.as_deref().unwrap_or_default();
         match frame.kind.as_str() {
@@ -107,5 +139,49 @@ impl Places {
                 place.cursor = at;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(places: &mut Places, frame: Value) -> bool {
+        places.take(&serde_json::from_str(&frame.to_string()).unwrap())
+    }
+
+    fn message(places: &mut Places, topic: &str, offset: u32) -> bool {
+        let cursor = format!("k3f7qa-{offset:x}");
+        take(places, json!({"type": "message", "topic": topic, "cursor": cursor}))
+    }
+
+    /// Two Patterns neither of which covers the other: what both want is new once, whether it came within
+    /// a replay or live, also where a socket is lost within the second replay.
+    #[test]
+    fn what_overlapping_replays_bring_is_new_once() {
+        let patterns = ["k.*.x", "k.a.*"].map(|text| text.parse().unwrap());
+        let mut places = Places::new(patterns.into(), &From::Live);
+        let head = |kind: &str, topic: &str, replayed: u32, more: bool| {
+            json!({"type": kind, "topic": topic, "replayed": replayed, "more": more,
+                "cursor": (kind == "subscribed").then_some("k3f7qa-9")})
+        };
+        take(&mut places, head("subscribed", "k.*.x", 2, false));
+        assert!(message(&mut places, "k.a.x", 1));
+        assert!(message(&mut places, "k.b.x", 2));
+        take(&mut places, head("subscribed", "k.a.*", 2, true));
+        assert!(!message(&mut places, "k.a.x", 1));
+        assert!(message(&mut places, "k.a.y", 3));
+        assert!(message(&mut places, "k.a.x", 10), "live for the other");
+        places.subscribe();
+        take(&mut places, head("subscribed", "k.a.*", 2, true));
+        assert!(!message(&mut places, "k.a.x", 10));
+        assert!(message(&mut places, "k.a.x", 11));
+        take(&mut places, head("subscribed", "k.*.x", 1, false));
+        assert!(!message(&mut places, "k.a.x", 11));
+        take(&mut places, head("replay", "k.a.*", 1, false));
+        assert!(message(&mut places, "k.a.y", 12));
+        assert!(places.had.is_empty(), "nothing comes twice from here on");
+        assert!(message(&mut places, "k.a.x", 13));
+        assert!(places.had.is_empty());
     }
 }

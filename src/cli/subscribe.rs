@@ -187,7 +187,9 @@ impl Reader<'_> {
         let Ok(frame) = serde_json::from_str::<Frame<'_>>(text) else {
             return Ok(None);
         };
-        self.places.take(&frame);
+        if !self.places.take(&frame) {
+            return Ok(None);
+        }
         let topic = frame.topic.as_deref().unwrap_or_default();
         let reason = frame.reason.as_deref().unwrap_or("unknown");
         let line = match frame.kind.as_str() {
