@@ -18,6 +18,13 @@ use crate::session::Moment;
 /// How long a goodbye may take: to leave, and for the peer to shut its side.
 const GOODBYE_MS: u64 = 1_000;
 
+/// When the client at this place of so many, counted from 0, is to leave a node that goes away: in the
+/// middle of its part of the window.
+#[must_use]
+pub const fn slot(window_ms: u64, place: u64, all: u64) -> u64 {
+    window_ms * (2 * place + 1) / (2 * all)
+}
+
 impl Shard {
     /// The one exit: out of the table, a goodbye if the peer can hear it, one line, one count.
     pub(super) fn end(&mut self, key: Key, close: Close) {
@@ -126,4 +133,21 @@ impl Shard {
 /// A client's string, as long as a log should hold it.
 fn cut(text: &str) -> &str {
     text.char_indices().nth(128).map_or(text, |(at, _)| text.get(..at).unwrap_or(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slot;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Each of them has a part of the window for itself.
+        #[test]
+        fn slots_are_evenly_spread(window in 1_000..90_000_u64, all in 1..500_u64) {
+            for place in 0..all {
+                let (begins, ends) = (window * place / all, window * (place + 1) / all);
+                prop_assert!((begins..ends).contains(&slot(window, place, all)));
+            }
+        }
+    }
 }

@@ -15,7 +15,7 @@
 mod connection;
 pub mod counts;
 mod drive;
-mod goodbye;
+pub mod goodbye;
 mod heartbeat;
 pub mod outbox;
 pub mod socket;
@@ -654,9 +654,7 @@ impl Shard {
             Order::Drain { window } => {
                 let (now, window, all) = (self.now().moment, millis(window), keys.len() as u64);
                 for (key, place) in keys.into_iter().zip(0..) {
-                    // In the middle of its part of the window.
-                    let wait = window * (2 * place + 1) / (2 * all);
-                    self.departing.push((key, Moment(now.0 + wait)));
+                    self.departing.push((key, Moment(now.0 + goodbye::slot(window, place, all))));
                 }
             }
             Order::CloseAll => keys.into_iter().for_each(|key| self.end(key, Close::NodeEnds)),

@@ -83,6 +83,8 @@ pub(crate) struct Line {
     block: Option<Block>,
     last_live: BTreeMap<Box<str>, (Epoch, u64)>,
     connected: bool,
+    /// When its node wants it elsewhere.
+    pub(crate) leaves: Option<Instant>,
     /// Those that came over from an older Connection, which may have brought the same.
     moved: BTreeSet<usize>,
     /// What came on best effort. On another Connection it may come again.
@@ -217,6 +219,7 @@ impl Line {
             block: None,
             last_live: BTreeMap::new(),
             connected: false,
+            leaves: None,
             moved: BTreeSet::new(),
             had: BTreeSet::new(),
             latest: BTreeMap::new(),
@@ -241,6 +244,11 @@ impl Line {
     /// Whether everything asked for is live.
     pub(crate) fn is_calm(&self) -> bool {
         self.connected && self.views.values().all(|view| *view == View::Live)
+    }
+
+    /// Whether its time to leave has come, and it can.
+    pub(crate) fn has_to_leave(&self, now: Instant) -> bool {
+        self.leaves.is_some_and(|at| at <= now) && self.has_settled()
     }
 
     /// Whether everything asked for has been answered.
@@ -550,6 +558,12 @@ impl Client {
                         self.subscriptions[index].leave(node);
                         self.subscriptions[index].retry();
                     }
+                }
+            }
+            Push::GoingAway { reconnect_in_ms } => {
+                let wait = std::time::Duration::from_millis(reconnect_in_ms);
+                if self.lines[at].leaves.replace(Instant::now() + wait).is_some() {
+                    return Err("it is told to leave twice".to_owned());
                 }
             }
             other => return Err(format!("nobody asked for {other:?}")),

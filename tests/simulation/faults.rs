@@ -45,10 +45,13 @@ pub(crate) enum Fault {
     Unsubscribe,
     /// Bounds are tight: the ring, the parts of a replay, retention, the attaches that wait.
     Tight,
+    /// A node sends its clients elsewhere, each at a slot of its own. No seed draws it: it is there
+    /// where it is allowed.
+    Drain,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Drop,
         Self::OpeningDrop,
         Self::Delay,
@@ -69,7 +72,10 @@ impl Fault {
         Self::Renew,
         Self::Unsubscribe,
         Self::Tight,
+        Self::Drain,
     ];
+    /// Those that a seed draws.
+    pub(crate) const DRAWN: &[Self] = Self::ALL.split_at(Self::Drain as usize).0;
 }
 
 /// Some kinds of fault.
@@ -92,7 +98,7 @@ impl Faults {
     pub(crate) fn drawn(rng: &mut Rng) -> Self {
         let chance = rng.pick(&[10, 35, 50, 70]);
         Self(
-            Fault::ALL
+            Fault::DRAWN
                 .iter()
                 .filter(|_| rng.percent(chance))
                 .fold(0, |all, one| all | 1 << *one as u32),
@@ -105,6 +111,10 @@ impl Faults {
 
     pub(crate) const fn without(self, kind: Fault) -> Self {
         Self(self.0 & !(1 << kind as u32))
+    }
+
+    pub(crate) const fn with(self, kind: Fault) -> Self {
+        Self(self.0 | 1 << kind as u32)
     }
 
     pub(crate) const fn and(self, other: Self) -> Self {
@@ -131,4 +141,6 @@ pub(crate) enum Blind {
     EndedAnswers,
     /// An Outbox takes everything.
     OutboxBound,
+    /// All clients of a node that drains are sent away at once.
+    EvenDrain,
 }

@@ -78,6 +78,8 @@ struct Simulation {
     case: Case,
     faults: Faults,
     rng: Rng,
+    /// When nodes drain, and how long they take.
+    drains: Rng,
     begun: Instant,
     world: Arc<Mutex<World>>,
     nodes: Vec<Node>,
@@ -105,7 +107,7 @@ impl Simulation {
     fn new(case: Case) -> Self {
         let mut rng = Rng::new(case.seed, 1);
         let drawn = Faults::drawn(&mut rng);
-        let faults = case.forced.unwrap_or(drawn).and(case.allowed);
+        let faults = case.forced.unwrap_or(drawn.with(Fault::Drain)).and(case.allowed);
         let tight = faults.has(Fault::Tight);
         let mut some = |tight_ones: &[usize], wide: usize| {
             let drawn = rng.pick(tight_ones);
@@ -159,6 +161,7 @@ impl Simulation {
             case,
             faults,
             rng,
+            drains: Rng::new(case.seed, 3),
             begun,
             world: Arc::new(Mutex::new(world)),
             nodes: Vec::new(),
@@ -228,9 +231,24 @@ impl Simulation {
             };
             self.go_on(Duration::from_millis(span)).await?;
             self.act();
+            if self.faults.has(Fault::Drain) && self.drains.percent(3) {
+                self.drain();
+            }
             self.work()?;
         }
         Ok(())
+    }
+
+    /// A node sends its clients elsewhere, and stays: whoever comes meanwhile is taken.
+    fn drain(&mut self) {
+        let node = self.drains.index(self.nodes.len());
+        let window = Duration::from_millis(self.drains.between(500, 8_000));
+        crate::seeds::tell(|| format!("{:?} {node} drains for {window:?}", self.begun.elapsed()));
+        let now = self.now();
+        for shard in &mut self.nodes[node].shards {
+            shard.tell_time(now);
+            shard.drain(window);
+        }
     }
 
     /// Lets time pass, in which Shards and clients do what they do.
@@ -276,7 +294,7 @@ impl Simulation {
     }
 
     fn fault(&mut self) {
-        let (node, kind) = (self.rng.index(self.nodes.len()), self.rng.pick(&Fault::ALL));
+        let (node, kind) = (self.rng.index(self.nodes.len()), self.rng.pick(Fault::DRAWN));
         let namespace = self.rng.pick(&["k", "k", "q"]);
         let (short, long) = (self.rng.between(1, 1_000), self.rng.between(200, 15_000));
         let shard = self.rng.index(self.nodes[node].shards.len());
@@ -523,6 +541,14 @@ impl Simulation {
             let away = self.rng.between(1, 1_000);
             let one = &mut self.clients[client];
             (one.lost_its_way, one.away_until) = (false, Some(now + Duration::from_millis(away)));
+        } else if one.lines.first().is_some_and(|line| line.has_to_leave(now))
+            && one.lines.len() == 1
+            && one.renews.is_none()
+        {
+            let line = &mut self.clients[client].lines[0];
+            line.leaves = None;
+            let node = (line.node + 1) % self.nodes.len();
+            self.connect(client, node, 0);
         } else if one.lines.len() == 2 && one.lines[1].has_settled() {
             let line = &one.lines[0];
             let (node, shard, key) = (line.node, line.shard, line.key);

@@ -10,6 +10,8 @@ use crate::run::{Case, Outcome, STEPS};
 
 /// How many seeds run if nobody says: a minute on two cores.
 const SEEDS: u64 = 1_000;
+/// How many of them with drains.
+const DRAIN_SEEDS: u64 = 100;
 /// In how many seeds a blinded check must be noticed.
 const BLIND_SEEDS: u64 = 400;
 /// A history that goes back is not found in every case: some seeds with it fail. It runs if `ONLY`
@@ -66,7 +68,7 @@ fn run_case(case: Case) -> Result<Outcome, String> {
 }
 
 fn whole(seed: u64) -> Case {
-    let allowed = Faults::of(&Fault::ALL).without(OPEN);
+    let allowed = Faults::of(Fault::DRAWN).without(OPEN);
     Case { seed, steps: STEPS, allowed, forced: None, blind: None }
 }
 
@@ -194,6 +196,18 @@ fn kept_seeds() {
     assert!(told.is_empty(), "{}", told.join("\n"));
 }
 
+/// The same while nodes send their clients elsewhere, over and over.
+#[test]
+fn drains() {
+    let case = |n| {
+        let case = whole(n + 1);
+        (n < DRAIN_SEEDS).then(|| Case { allowed: case.allowed.with(Fault::Drain), ..case })
+    };
+    let (_, failures) = run_all(case, 3);
+    let told: Vec<String> = failures.iter().map(Failure::tell).collect();
+    assert!(told.is_empty(), "{}", told.join("\n"));
+}
+
 /// A seed is the same every time.
 #[test]
 fn a_seed_decides_everything() {
@@ -207,7 +221,7 @@ fn a_seed_decides_everything() {
 fn is_noticed(blind: Blind, faults: &[Fault], why: &[&str]) {
     let forced = Some(Faults::of(faults));
     for seed in 1..=BLIND_SEEDS {
-        let case = Case { forced, ..whole(seed) };
+        let case = Case { forced, allowed: Faults::of(&Fault::ALL), ..whole(seed) };
         assert_eq!(run_case(case).err(), None, "seed {seed}");
         if let Err(told) = run_case(Case { blind: Some(blind), ..case })
             && why.iter().any(|words| told.contains(words))
@@ -254,4 +268,10 @@ fn answers_to_ended_subscriptions_are_noticed() {
 #[test]
 fn an_unbounded_outbox_is_noticed() {
     is_noticed(Blind::OutboxBound, &[Fault::Stall, Fault::Tight], &["an outbox holds"]);
+}
+
+/// Clients that are all sent away at once hit the next node together.
+#[test]
+fn an_uneven_drain_is_noticed() {
+    is_noticed(Blind::EvenDrain, &[Fault::Drain], &["leave in the same part"]);
 }

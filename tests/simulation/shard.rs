@@ -5,15 +5,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate::auth::{Claims, Verb};
 use tidegate::feed::{AttachError, Event, Feeds, ShardId, Source, Ticket};
 use tidegate::protocol::{Close, Code, Envelope, GapReason, Limit, Push, Reply};
-use tidegate::session::{self, Input, Now, Output, Session};
-use tidegate::shard::Key;
+use tidegate::session::{self, Input, Moment, Now, Output, Session};
+use tidegate::shard::goodbye::slot;
 use tidegate::shard::outbox::Outbox;
 use tidegate::shard::table::Table;
+use tidegate::shard::{Key, SLOT_GRACE};
 use tidegate::topic::Pattern;
 use tokio::sync::mpsc;
 
@@ -59,6 +61,8 @@ pub(crate) struct Connection {
     /// The Subscriptions that have not ended.
     numbers: BTreeMap<u32, Pattern>,
     overflowed: bool,
+    /// When it is to have gone elsewhere.
+    leaves: Option<Moment>,
     pub(crate) closed: Option<Close>,
 }
 
@@ -74,6 +78,8 @@ pub(crate) struct Shard {
     hungry: Vec<u64>,
     serial: u64,
     now: Now,
+    /// In how many milliseconds clients are to leave, as the drain under way tells them.
+    told: Vec<u64>,
     /// What should never be.
     pub(crate) violation: Option<String>,
 }
@@ -98,6 +104,7 @@ impl Shard {
             hungry: Vec::new(),
             serial: 0,
             now,
+            told: Vec::new(),
             violation: None,
         }
     }
@@ -116,6 +123,7 @@ impl Shard {
             shows,
             numbers: BTreeMap::new(),
             overflowed: false,
+            leaves: None,
             closed: None,
         };
         self.connections.insert(self.serial, connection);
@@ -141,6 +149,16 @@ impl Shard {
         for key in full {
             self.end(key, Close::Refused(Code::SlowConsumer));
         }
+        let stays = |at: Moment| at.after(SLOT_GRACE) <= self.now.moment;
+        let stay: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, one)| one.leaves.is_some_and(stays))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in stay {
+            self.end(key, Close::Later(Code::Draining, 0));
+        }
         while self.has_room_to_attach()
             && let Some(key) = self.hungry.pop()
         {
@@ -148,6 +166,29 @@ impl Shard {
         }
         self.release();
         taken
+    }
+
+    /// Sends everybody elsewhere, each at a slot of its own.
+    pub(crate) fn drain(&mut self, window: Duration) {
+        let window = u64::try_from(window.as_millis()).unwrap();
+        let here = |one: &Connection| one.leaves.is_none() && one.closed.is_none();
+        let keys = self.connections.iter().filter(|(_, one)| here(one));
+        let keys: Vec<u64> = keys.map(|(key, _)| *key).collect();
+        let all = keys.len() as u64;
+        self.told.clear();
+        for (key, place) in keys.into_iter().zip(0..) {
+            let even = self.rules.blind != Some(Blind::EvenDrain);
+            let wait = if even { slot(window, place, all) } else { 0 };
+            if let Some(connection) = self.connections.get_mut(&key) {
+                connection.leaves = Some(Moment(self.now.moment.0 + wait));
+            }
+            self.handle(key, Input::GoingAway(wait));
+        }
+        let mut parts: Vec<u64> = self.told.iter().map(|wait| wait * all / window).collect();
+        parts.sort_unstable();
+        if parts.windows(2).any(|two| two[0] == two[1]) {
+            self.violation = Some("two clients leave in the same part of a drain".to_owned());
+        }
     }
 
     /// The client reads the next Frame.
@@ -387,6 +428,9 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&key).filter(open) else {
             return;
         };
+        if let Frame::Push(Push::GoingAway { reconnect_in_ms }) = &frame {
+            self.told.push(*reconnect_in_ms);
+        }
         let bytes = match &frame {
             Frame::Publication(envelope) => envelope.text().clone(),
             Frame::Reply(_) | Frame::Push(_) => Bytes::from_static(FRAME),
