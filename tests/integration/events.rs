@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::harness::proxy::Weather;
 use crate::harness::raw::Raw;
-use crate::harness::{Event, Events, Gateway, Grants, Nats, Proxy, SOON, Settings, run};
+use crate::harness::{Event, Events, Gateway, Grants, Nats, Proxy, SOON, Settings, run, until};
 
 /// A gateway that keeps `open` and `more`, and not `loose`; all of it is open to everybody.
 async fn keeps() -> Gateway {
@@ -716,6 +716,43 @@ fn who_takes_nothing_is_gone() {
         burst(&gateway, 0..200, 1_024).await;
         gateway.until_count("connections", 0, SOON).await;
         gateway.until_hit("write_timeout", 1).await;
+    });
+}
+
+/// Whoever cannot be reached is gone within 32 s, with everything that it had: an idle reader whose packets
+/// are lost, and one behind a black hole that takes nothing of what waits for it. A healthy one beside them,
+/// as idle as the first, stays. With the times that a gateway starts with.
+#[test]
+fn the_unreachable_are_gone_within_32_seconds() {
+    // And a little for this test to see it.
+    const GONE: Duration = Duration::from_millis(32_500);
+    run(async {
+        let gateway = Gateway::start(fast()).await;
+        let base = gateway.descriptors();
+        let proxy = Proxy::start(gateway.client).await;
+        let lost = Events::open(gateway.client, "topic=open.b", &[]).await;
+        let _behind = Events::open(proxy.address, "topic=open.a", &[]).await;
+        let mut healthy = Events::open(gateway.client, "topic=open.c", &[]).await;
+        gateway.until_count("subscriptions", 3, SOON).await;
+        lost.lose_packets();
+        proxy.set(Weather::BlackHole);
+        let since = Instant::now();
+        // More than the kernel and HTTP take, if not more than may wait.
+        burst(&gateway, 0..400, 1_024).await;
+        for left in [2, 1] {
+            gateway.until_count("connections", left, GONE).await;
+            println!("{left} left after {:?}", since.elapsed());
+        }
+        gateway.until_count("subscriptions", 1, GONE).await;
+        gateway.until_count("patterns", 1, GONE).await;
+        until("their descriptors are closed", SOON, || async { gateway.descriptors() <= base + 1 })
+            .await;
+        println!("all of it after {:?}", since.elapsed());
+        assert!(since.elapsed() <= GONE, "it took {:?}", since.elapsed());
+        publish(&gateway, "open.c", 1).await;
+        assert_eq!(healthy.data().await, 1);
+        drop(healthy);
+        gateway.until_empty(base, SOON).await;
     });
 }
 
