@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::harness::proxy::Weather;
-use crate::harness::{Browser, Gateway, Nats, Proxy, SOON, Settings, run, soon, until};
+use crate::harness::{Browser, Gateway, Grants, Nats, Proxy, SOON, Settings, run, soon, until};
 
 async fn gateways(urls: &[String]) -> Vec<Gateway> {
     let mut gateways = Vec::new();
@@ -326,5 +326,57 @@ fn forged_headers_and_subjects_change_nothing() {
         let message = reader.message().await;
         assert_eq!((&message["topic"], &message["deleted"]), (&json!("open.b"), &json!(true)));
         reader.is_quiet().await;
+    });
+}
+
+/// A server of NATS that leaves politely is noticed by nobody: whatever is published or asked for while
+/// gateways move to another server goes well, and who listens misses nothing untold.
+#[test]
+fn a_server_that_leaves_is_noticed_by_nobody() {
+    run(async {
+        let cluster = Nats::cluster_with_streams().await;
+        let history = "namespaces: {open: {history: {replicas: 3}}}\nstrict: false";
+        let mut gateways = Vec::new();
+        for nats in &cluster[..2] {
+            let anonymous = Grants::all(&["open.>", "other.>"]);
+            let settings = Settings { anonymous, ..Settings::open() }.on(&nats.url()).line(history);
+            gateways.push(Gateway::start(settings).await);
+        }
+        let mut readers = browsers(&gateways, &["open.>"]).await;
+        cluster[0].signal("USR2");
+        let (mut n, mut moved) = (0, 0);
+        let links = async |nats: &Nats| nats.gateways().await.len();
+        let ends = Instant::now() + SOON;
+        // On for a while after it has moved: two links, and whatever that brings.
+        while moved < 100 && Instant::now() < ends {
+            for gateway in &gateways {
+                n += 1;
+                for topic in ["open.a", "other.a"] {
+                    let answer = gateway.publish(topic, n.to_string()).await;
+                    assert_eq!(answer.status(), 200, "{topic}");
+                }
+                let mut browser = gateway.browser("").await;
+                browser.subscribe(&format!("other.{n}")).await;
+            }
+            if moved > 0 || links(&cluster[0]).await < 2 {
+                moved += 1;
+            }
+        }
+        assert!(moved > 0, "it has moved");
+        for reader in &mut readers {
+            let mut next = 1;
+            while next <= n {
+                let frame = reader.next().await;
+                match frame["type"].as_str() {
+                    Some("message") => {
+                        assert_eq!(frame["data"], next);
+                        next += 1;
+                    }
+                    // Of what is not kept something may be missing.
+                    Some("bus" | "gap") => {}
+                    _ => panic!("{frame}"),
+                }
+            }
+        }
     });
 }

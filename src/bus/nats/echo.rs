@@ -60,7 +60,12 @@ impl Rounds {
         let mut sharing = Vec::new();
         while self.waiting.recv_many(&mut sharing, WAITING_MAX).await > 0 {
             let generation = link::generation(&self.client);
-            let came_back = timeout(ROUND, self.round()).await.unwrap_or(false);
+            let client = self.client.clone();
+            let came_back = tokio::select! {
+                came_back = timeout(ROUND, self.round()) => came_back.unwrap_or(false),
+                // What was sent on the last link is not answered on this one.
+                () = link::left(&client, generation) => false,
+            };
             for _ in 0..REFUSAL_YIELDS {
                 // A refusal was read from the socket before the echo; let it be heard before, too.
                 yield_now().await;

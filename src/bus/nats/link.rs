@@ -29,6 +29,7 @@ use crate::namespace::Namespaces;
 /// Events that may wait; more are dropped, and the next look finds what they said.
 pub(super) const EVENTS_MAX: usize = 128;
 const LOOK: Duration = Duration::from_millis(250);
+const LEFT_LOOK: Duration = Duration::from_millis(20);
 /// Overflow of a subscription is told at most this often: one burst gives thousands of events.
 const OVERFLOW_TOLD: Duration = Duration::from_secs(1);
 /// A server that cannot be reached is told at most this often.
@@ -46,6 +47,14 @@ pub(super) fn generation(client: &Client) -> u64 {
 /// Whether it is connected right now.
 pub(super) fn is_connected(client: &Client) -> bool {
     client.connection_state() == connection::State::Connected
+}
+
+/// Waits until the client has connected again.
+pub(super) async fn left(client: &Client, last: u64) {
+    let mut looks = interval(LEFT_LOOK);
+    while generation(client) == last {
+        looks.tick().await;
+    }
 }
 
 /// A kept Namespace, and whether its stream is as it should be.
@@ -243,6 +252,11 @@ impl Watcher {
     async fn leave_lame_duck(&self) {
         info!("The NATS server is going away; looking for another");
         sleep(random_ms(LAME_DUCK_SPREAD_MS)).await;
+        // Nothing new is handed over; what was, is proven by two rounds: some may just miss the first.
+        self.lost();
+        for _ in 0..2 {
+            self.echo.round().await;
+        }
         if let Err(fault) = self.client.force_reconnect().await {
             warn!(error = %fault, "NATS client");
         }

@@ -31,7 +31,7 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::history::{Head, Newest, Page, ReadError, Want};
@@ -57,6 +57,8 @@ const CLIENT_ITEMS: usize = 2_048;
 const PING: Duration = Duration::from_secs(4);
 /// Handing a message to the client takes no longer, or it is refused.
 const HAND_OVER: Duration = Duration::from_secs(1);
+/// Whoever needs a link that has just been lost waits this long for it.
+const MOMENT: Duration = Duration::from_millis(1_500);
 /// A node that starts waits this long for a first answer; then it starts without.
 const FIRST_TRY: Duration = Duration::from_secs(3);
 /// It waits so much longer for the streams of kept Namespaces.
@@ -298,9 +300,7 @@ impl Connection {
         namespace: &str,
         kept: Option<Arc<Kept>>,
     ) -> Result<Subscription, SubscribeError> {
-        if !link::is_connected(&self.client) || !self.link.borrow().connected {
-            return Err(SubscribeError::Unavailable);
-        }
+        self.whole().await.ok_or(SubscribeError::Unavailable)?;
         let (mut link, denied) = (self.link.clone(), self.denied.watch());
         link.mark_unchanged();
         if self.denied.subscribing(&subject) {
@@ -311,7 +311,13 @@ impl Connection {
             None => None,
         };
         let messages = self.hand_over(subject.clone()).await?;
-        self.echo.round().await.ok_or(SubscribeError::Unavailable)?;
+        let mut proven = self.echo.round().await;
+        if proven.is_none() {
+            // On a new link the client library subscribes again by itself.
+            self.whole().await.ok_or(SubscribeError::Unavailable)?;
+            proven = self.echo.round().await;
+        }
+        proven.ok_or(SubscribeError::Unavailable)?;
         if self.denied.subscribing(&subject) {
             return Err(SubscribeError::Unavailable);
         }
@@ -321,6 +327,21 @@ impl Connection {
         };
         let (subjects, namespace) = (self.subjects.clone(), namespace.into());
         Ok(Subscription { messages, subject, namespace, subjects, skipped: 0, link, denied, from })
+    }
+
+    /// The generation of the link, once it is whole. One that was lost a moment ago may be back in
+    /// another: who is moved from server to server should not notice. None if it is not.
+    async fn whole(&self) -> Option<u64> {
+        let mut link = self.link.clone();
+        loop {
+            let Link { connected, since, .. } = link.borrow_and_update().clone();
+            if connected && link::is_connected(&self.client) {
+                return Some(link::generation(&self.client));
+            }
+            // That it is lost is noticed soon.
+            let until = if connected { Instant::now() + MOMENT } else { since + MOMENT };
+            timeout_at(until, link.changed()).await.ok()?.ok()?;
+        }
     }
 
     async fn hand_over(&self, subject: String) -> Result<Subscriber, SubscribeError> {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::history::Kept;
 use super::request::{AskError, Asked};
 use super::stream::{ApiError, NO_ROOM};
-use super::{Connection, HAND_OVER, link, live, random_ms};
+use super::{Connection, HAND_OVER, live, random_ms};
 use crate::bus::{PublishError, Receipt};
 use crate::publication::{Cursor, Publication};
 
@@ -56,10 +56,7 @@ impl Connection {
         &self,
         publication: Publication,
     ) -> Result<Receipt, PublishError> {
-        if !link::is_connected(&self.client) || !self.link.borrow().connected {
-            return Err(PublishError::Unavailable);
-        }
-        let generation = link::generation(&self.client);
+        let generation = self.whole().await.ok_or(PublishError::Unavailable)?;
         let subject = self.subjects.topic(&publication.topic);
         let headers = headers(&publication);
         let sent_to = subject.clone();

@@ -113,14 +113,12 @@ impl Scene {
         let found = by.next().cloned();
         assert_eq!(by.next(), None, "{on} comes once");
         assert_eq!(found.is_some(), wants, "{on} comes to who wants it");
-        match (found, self.by.remove(&(connection, text))) {
-            (Some(now), before) => {
-                assert_eq!(before.as_ref().unwrap_or(&now), &now, "{on} comes by the same Feed");
-                let subscribers = self.table.subscribers(&now);
-                assert!(subscribers.contains(&key), "who gets something by it hears of its losses");
-                self.by.insert((connection, text), now);
-            }
-            (None, _) => {}
+        let before = self.by.remove(&(connection, text));
+        if let Some(now) = found {
+            assert_eq!(before.as_ref().unwrap_or(&now), &now, "{on} comes by the same Feed");
+            let subscribers = self.table.subscribers(&now);
+            assert!(subscribers.contains(&key), "who gets something by it hears of its losses");
+            self.by.insert((connection, text), now);
         }
     }
 }
