@@ -1,22 +1,25 @@
 //! One Subscription on its way into a kept Feed, or the many of a stream that begin together.
 //!
 //! It collects what was missed by rising Offset: as much as one part of a replay may hold, and of the
-//! rest only the number. When everything up to the head has been looked at, it is *judged* (whether
-//! that was all there ever was), and becomes a [`Replay`].
+//! rest only how many each part that follows will hold. When everything up to the head has been looked
+//! at, it is *judged* (whether that was all there ever was), and becomes a [`Replay`]. A later part is
+//! judged by what was promised for it: a client may leave after any of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::ring::Entry;
 use super::{ShardId, Ticket};
 use crate::bus::history::Head;
-use crate::protocol::replay::{Replay, Rest};
+use crate::protocol::replay::{Promise, Replay, Rest};
 use crate::protocol::{Envelope, GapReason};
 use crate::publication::{Cursor, Epoch};
 use crate::topic::{Pattern, Topic};
 
 /// What each Publication of a part costs besides its text, as an Outbox counts it.
 const FRAME_OVERHEAD_BYTES: usize = 80;
+/// Parts that are promised at a time. What lies behind them is looked at again when they have come.
+const PROMISES: usize = 64;
 
 /// What one part may hold.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +37,8 @@ pub(super) struct Attach {
     pub(super) after: u64,
     /// What must fit what is stored at its Offset, once that is seen.
     pub(super) check: Option<Cursor>,
-    /// Of a later part: so many were there up to an Offset.
-    promised: Option<Promise>,
+    /// Of a later part: what was there for it, and for those behind it.
+    promised: VecDeque<Promise>,
     /// What is missing behind this Offset counts; none: nothing does.
     judged_from: Option<u64>,
     /// It wants what is left, and so only what is known to be lost counts.
@@ -51,20 +54,24 @@ pub(super) struct Attach {
     topics: HashMap<Topic, u64>,
 }
 
-#[derive(Clone, Copy)]
-struct Promise {
-    until: u64,
-    left: u64,
-}
-
 #[derive(Default)]
 struct Part {
     envelopes: Vec<Arc<Envelope>>,
     bytes: usize,
     last: Option<Cursor>,
-    /// Something did not fit; only the number of what comes is kept.
+    /// Something did not fit; only the numbers of what comes are kept.
     full: bool,
-    beyond: u64,
+    beyond: Beyond,
+}
+
+/// What does not fit into a part any more.
+#[derive(Default)]
+struct Beyond {
+    promised: VecDeque<Promise>,
+    /// What the last of them holds.
+    bytes: usize,
+    /// There is more than is promised.
+    more: bool,
 }
 
 impl Attach {
@@ -81,7 +88,7 @@ impl Attach {
             patterns,
             after,
             check: None,
-            promised: None,
+            promised: VecDeque::new(),
             judged_from: None,
             what_is_left: false,
             verdict: Ok(()),
@@ -105,9 +112,8 @@ impl Attach {
     }
 
     /// The part before said how many there are.
-    pub(super) fn promised(mut self, until: u64, left: u64) -> Self {
-        self.promised = Some(Promise { until, left });
-        self
+    pub(super) fn promised(self, promised: VecDeque<Promise>) -> Self {
+        Self { promised, ..self }
     }
 
     pub(super) fn wants(&self, topic: &Topic) -> bool {
@@ -127,18 +133,17 @@ impl Attach {
     /// Takes what matches, by rising Offset. Whether it wants more.
     pub(super) fn take(&mut self, entry: &Entry, epoch: Epoch, bounds: Bounds) -> bool {
         let offset = entry.offset();
-        if let Some(promise) = &mut self.promised
-            && offset <= promise.until
-        {
-            // What does not fit has been counted before.
-            if !self.part.take(entry, epoch, bounds) {
+        let settled = self.settle(offset);
+        if let Some(promise) = self.promised.front_mut() {
+            // A part ends where it was promised to, unless nothing of it is left.
+            let over = settled && !self.part.envelopes.is_empty();
+            if over || !self.part.take(entry, epoch, bounds) {
                 return false;
             }
-            promise.left = promise.left.saturating_sub(1);
+            promise.count = promise.count.saturating_sub(1);
             self.after = offset;
             return true;
         }
-        self.settle(offset);
         self.after = offset;
         if self.judged_from.is_some_and(|from| offset > from)
             && let Some(topic) = entry.topic()
@@ -149,7 +154,7 @@ impl Attach {
             }
         }
         if self.part.full || !self.part.take(entry, epoch, bounds) {
-            self.part.beyond += 1;
+            self.part.beyond.count(entry, epoch, bounds);
         }
         true
     }
@@ -160,22 +165,25 @@ impl Attach {
     }
 
     /// Everything below `offset` has been looked at: what was promised up to there should have come.
-    fn settle(&mut self, offset: u64) {
-        let Some(promise) = self.promised.take_if(|promise| promise.until < offset) else {
-            return;
-        };
-        if promise.left > 0 {
-            self.verdict = Err(GapReason::HistoryTrimmed);
-            self.missed = Some(promise.left);
+    /// Whether something was.
+    fn settle(&mut self, offset: u64) -> bool {
+        let mut settled = false;
+        while let Some(promise) = self.promised.pop_front_if(|promise| promise.until < offset) {
+            settled = true;
+            self.judged_from = Some(promise.until);
+            if promise.count > 0 {
+                self.verdict = Err(GapReason::HistoryTrimmed);
+                self.missed = Some(self.missed.unwrap_or(0) + promise.count);
+            }
         }
-        self.judged_from = Some(promise.until);
+        settled
     }
 
     /// Nothing is brought for this reason; it begins at `head`.
     pub(super) fn skip_to(&mut self, head: u64, why: GapReason) {
         self.after = head;
         self.check = None;
-        self.promised = None;
+        self.promised.clear();
         self.judged_from = None;
         self.verdict = Err(why);
         self.missed = None;
@@ -208,24 +216,20 @@ impl Attach {
     }
 
     /// The part, of an attach that has looked at everything up to the head, whose place is `head`.
-    pub(super) fn replay(self, head: Cursor) -> (ShardId, Ticket, Replay) {
-        let rest = match self.part.last {
-            Some(after) if self.part.beyond > 0 => {
-                Some(Rest::Missed { after, until: head.offset, left: self.part.beyond })
-            }
-            _ => None,
-        };
-        self.finish(rest, head)
+    pub(super) fn replay(mut self, head: Cursor) -> (ShardId, Ticket, Replay) {
+        let Beyond { mut promised, more, .. } = std::mem::take(&mut self.part.beyond);
+        if let Some(last) = promised.back_mut().filter(|_| !more) {
+            // There is nothing else up to there.
+            last.until = head.offset;
+        }
+        let after = self.part.last.filter(|_| !promised.is_empty());
+        self.finish(after.map(|after| Rest::Missed { after, promised }), head)
     }
 
-    /// The part, of an attach whose part was full before everything promised had been looked at.
-    pub(super) fn replay_promised(self, head: Cursor) -> (ShardId, Ticket, Replay) {
-        let rest = match (self.part.last, self.promised) {
-            (Some(after), Some(Promise { until, left })) => {
-                Some(Rest::Missed { after, until, left })
-            }
-            _ => None,
-        };
+    /// The part, of an attach for which more parts have been promised.
+    pub(super) fn replay_promised(mut self, head: Cursor) -> (ShardId, Ticket, Replay) {
+        let promised = std::mem::take(&mut self.promised);
+        let rest = self.part.last.map(|after| Rest::Missed { after, promised });
         self.finish(rest, head)
     }
 
@@ -236,9 +240,9 @@ impl Attach {
     }
 
     fn finish(self, rest: Option<Rest>, head: Cursor) -> (ShardId, Ticket, Replay) {
-        let place = match rest {
-            Some(Rest::Missed { after, .. }) => after,
-            Some(Rest::Values { above }) => above,
+        let place = match &rest {
+            Some(Rest::Missed { after, .. }) => *after,
+            Some(Rest::Values { above }) => *above,
             None => head,
         };
         let replay = Replay {
@@ -259,7 +263,7 @@ impl Part {
         let Some(envelope) = entry.envelope(epoch).filter(|_| !self.full) else {
             return !self.full;
         };
-        let bytes = self.bytes + envelope.text().len() + FRAME_OVERHEAD_BYTES;
+        let bytes = self.bytes + size(envelope);
         let first = self.envelopes.is_empty();
         if !first && (bytes > bounds.bytes || self.envelopes.len() >= bounds.items) {
             self.full = true;
@@ -269,5 +273,114 @@ impl Part {
         self.last = Some(entry.cursor(epoch));
         self.envelopes.push(Arc::clone(envelope));
         true
+    }
+}
+
+impl Beyond {
+    /// Counts one more for the parts to come.
+    fn count(&mut self, entry: &Entry, epoch: Epoch, bounds: Bounds) {
+        let Some(envelope) = entry.envelope(epoch).filter(|_| !self.more) else {
+            return;
+        };
+        let (until, bytes) = (entry.offset(), size(envelope));
+        let fits = |last: &&mut Promise| {
+            let items = usize::try_from(last.count).unwrap_or(usize::MAX);
+            items < bounds.items && self.bytes + bytes <= bounds.bytes
+        };
+        if let Some(last) = self.promised.back_mut().filter(fits) {
+            (last.until, last.count) = (until, last.count + 1);
+            self.bytes += bytes;
+        } else if self.promised.len() < PROMISES {
+            self.promised.push_back(Promise { until, count: 1 });
+            self.bytes = bytes;
+        } else {
+            self.more = true;
+        }
+    }
+}
+
+/// What one Publication takes of a part.
+fn size(envelope: &Envelope) -> usize {
+    envelope.text().len() + FRAME_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::history::Stored;
+    use crate::publication::{Publication, Timestamp};
+
+    const BOUNDS: Bounds = Bounds { items: 2, bytes: 9_999 };
+
+    fn attach(after: u64) -> Attach {
+        let patterns = Arc::new(["k.a".parse().unwrap()]);
+        Attach::new(ShardId(0), Ticket { connection: 1, number: 1 }, patterns, after).judged()
+    }
+
+    /// Takes these, of a history whose head is at `head`, as long as it wants more.
+    fn replay(mut attach: Attach, offsets: impl IntoIterator<Item = u64>, head: u64) -> Replay {
+        let epoch = Epoch::new(1);
+        let cursor = Cursor::at(epoch, head, Timestamp(head));
+        for offset in offsets {
+            let publication = Publication {
+                topic: Topic::parse("k.a").unwrap(),
+                id: offset.to_string().into(),
+                time: Timestamp(offset),
+                user: None,
+                payload: "1".into(),
+                trace: None,
+            };
+            let (time, publication) = (Timestamp(offset), Some(Arc::new(publication)));
+            if !attach.take(&Entry::new(Stored { offset, time, publication }), epoch, BOUNDS) {
+                return attach.replay_promised(cursor).2;
+            }
+        }
+        attach.judge(head, |_| false);
+        attach.replay(cursor).2
+    }
+
+    /// The part behind this one, if from then on these are there.
+    fn next(before: Replay, offsets: impl IntoIterator<Item = u64>, head: u64) -> Replay {
+        let Some(Rest::Missed { after, promised }) = before.rest else {
+            panic!("{before:?} is the last");
+        };
+        let behind = offsets.into_iter().filter(|offset| *offset > after.offset);
+        replay(attach(after.offset).promised(promised), behind, head)
+    }
+
+    fn brings(part: &Replay) -> Vec<u64> {
+        part.envelopes.iter().filter_map(|one| Some(one.cursor()?.offset)).collect()
+    }
+
+    /// What retention takes between two parts is told with the part in which it would have come: a
+    /// client that leaves behind it never hears of the end.
+    #[test]
+    fn what_leaves_during_a_replay_is_told_with_its_part() {
+        let first = replay(attach(0), 1..=9, 9);
+        assert_eq!((brings(&first), first.recovered), (vec![1, 2], Ok(())));
+        let second = next(first, 4..=9, 9);
+        assert_eq!(brings(&second), [4]);
+        assert_eq!((second.recovered, second.missed), (Err(GapReason::HistoryTrimmed), Some(1)));
+        let third = next(second, 4..=9, 9);
+        assert_eq!((brings(&third), third.recovered), (vec![5, 6], Ok(())));
+        // A part of which nothing is left is no part; what is new is behind all that was promised.
+        let last = next(third, [9, 10], 10);
+        assert_eq!((brings(&last), last.rest.is_none()), (vec![9, 10], true));
+        assert_eq!((last.recovered, last.missed), (Err(GapReason::HistoryTrimmed), Some(2)));
+    }
+
+    /// However long a replay is, so many parts of it are promised at a time, and all of it comes.
+    #[test]
+    fn a_long_replay_is_promised_bit_by_bit() {
+        let all = 1..=7 * PROMISES as u64;
+        let mut part = replay(attach(0), all.clone(), *all.end());
+        let mut had = brings(&part);
+        while let Some(Rest::Missed { promised, .. }) = &part.rest {
+            assert!(promised.len() <= PROMISES);
+            part = next(part, all.clone(), *all.end());
+            assert_eq!(part.recovered, Ok(()));
+            had.append(&mut brings(&part));
+        }
+        assert!(had.into_iter().eq(all));
     }
 }

@@ -274,3 +274,73 @@ impl<B: Bus> Open<B> {
         self.locate(attach.judged());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc;
+    use tokio::task::JoinSet;
+
+    use crate::bus::Bus as _;
+    use crate::bus::memory::Memory;
+    use crate::feed::{Config, Directory, Event, Feeds, ShardId, Ticket};
+    use crate::namespace::{self, History, Namespaces};
+    use crate::protocol::replay::{Begin, Replay};
+    use crate::protocol::{From, GapReason};
+    use crate::publication::{Publication, Timestamp};
+    use crate::topic::Topic;
+
+    /// A replay from history in parts of two, while retention takes two that were to come: the part
+    /// in which they would have come says so, as its client may leave behind it.
+    #[tokio::test(start_paused = true)]
+    async fn what_leaves_between_two_parts_is_told_with_the_second() {
+        let rules = History { messages: 9, ..History::default() };
+        let bus = Memory::new([("k", &rules)], || Timestamp(1));
+        let publish = async |numbers: std::ops::RangeInclusive<u64>| {
+            for n in numbers {
+                let publication = Publication {
+                    topic: Topic::parse("k.a").unwrap(),
+                    id: n.to_string().into(),
+                    time: Timestamp(n),
+                    user: None,
+                    payload: "1".into(),
+                    trace: None,
+                };
+                bus.publish(publication).await.unwrap();
+            }
+        };
+        let config = namespace::Config { history: Some(rules.clone()), ..Default::default() };
+        let namespaces = Namespaces::new([("k".to_owned(), config)].into(), false);
+        let config = Config {
+            namespaces: Arc::new(namespaces),
+            part_items: 2,
+            ring_items: 1,
+            ..Config::default()
+        };
+        let ((feeds, asks), (inbox, mut events)) = (Feeds::channel(), mpsc::channel(99));
+        // It ends with the test.
+        let mut directories = JoinSet::new();
+        directories.spawn(Directory::new(config, bus.clone(), asks, vec![inbox]).run());
+        let mut next = async |begin| -> Replay {
+            let ticket = Ticket { connection: 1, number: 1 };
+            feeds.attach(ShardId(0), ["k.a".parse().unwrap()].into(), begin, ticket).unwrap();
+            match events.recv().await {
+                Some(Event::Attached(_, replay)) => *replay,
+                other => panic!("{other:?} is no part"),
+            }
+        };
+        let brings = |part: &Replay| -> Vec<u64> {
+            part.envelopes.iter().filter_map(|one| Some(one.cursor()?.offset)).collect()
+        };
+
+        publish(1..=9).await;
+        let first = next(Begin::From(From::Since(Timestamp(1)))).await;
+        assert_eq!((brings(&first), first.recovered), (vec![1, 2], Ok(())));
+        publish(10..=13).await;
+        let second = next(Begin::Rest(first.rest.unwrap())).await;
+        assert_eq!((brings(&second)[0], second.recovered), (4, Err(GapReason::HistoryTrimmed)));
+        let third = next(Begin::Rest(second.rest.unwrap())).await;
+        assert_eq!(third.recovered, Ok(()));
+    }
+}

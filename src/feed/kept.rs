@@ -251,8 +251,8 @@ impl<B: Bus> Open<B> {
             Begin::From(From::Cursor(cursors)) => {
                 cursors.iter().find(|cursor| cursor.epoch == epoch).copied()
             }
-            Begin::Rest(Rest::Missed { after, until, left }) => {
-                attach = attach.promised(until, left);
+            Begin::Rest(Rest::Missed { after, promised }) => {
+                attach = attach.promised(promised);
                 Some(after).filter(|after| after.epoch == epoch)
             }
             Begin::Rest(Rest::Values { above }) => match above.epoch == epoch {

@@ -3,6 +3,7 @@
 //! A part is small enough for the Outbox of a client that reads slowly. Between two parts nobody keeps
 //! anything for that client but the place where the next one begins, and that is the client's own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Envelope, From, GapReason};
@@ -36,22 +37,29 @@ impl Replay {
 }
 
 /// Where the next part of a replay begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rest {
-    /// Behind this place. Up to `until` there were so many `left`; what comes after is new.
+    /// Behind this place. What comes behind all that is promised is new.
     Missed {
         /// The last Publication that was brought.
         after: Cursor,
-        /// An Offset.
-        until: u64,
-        /// If fewer are found, retention was faster.
-        left: u64,
+        /// The next parts.
+        promised: VecDeque<Promise>,
     },
     /// The newest values above this place.
     Values {
         /// The last Publication that was brought.
         above: Cursor,
     },
+}
+
+/// What was there for one part of a replay when the replay began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promise {
+    /// It reaches up to this Offset.
+    pub until: u64,
+    /// Publications. If fewer are found, retention was faster.
+    pub count: u64,
 }
 
 /// Where an attach begins.

@@ -161,7 +161,6 @@ impl Session {
     /// What is live there goes on from a place behind which it has got nothing. The client hears that
     /// it is replayed again: what comes live meanwhile is for others.
     pub(super) fn overrun(&mut self, scene: &mut Scene<'_>, namespace: &str, cursor: Cursor) {
-        let rest = Rest::Missed { after: cursor, until: cursor.offset, left: 0 };
         let mut asked = None;
         for (number, pattern) in self.subscriptions.pause(namespace) {
             scene.out.push(Output::Pause(pattern.clone()));
@@ -171,6 +170,7 @@ impl Session {
             }
             // Those that share a number stand behind one another.
             if asked.replace(number) != Some(number) {
+                let rest = Rest::Missed { after: cursor, promised: [].into() };
                 self.ask_later(number, Begin::Rest(rest));
             }
         }

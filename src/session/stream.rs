@@ -183,7 +183,7 @@ impl Session {
                 let (topic, reason) = (subscription.pattern.clone(), GapReason::EpochChanged);
                 scene.out.push(Output::Push(Push::Gap { topic, reason, missed: None }));
             }
-            let rest = Rest::Missed { after: place, until: place.offset, left: 0 };
+            let rest = Rest::Missed { after: place, promised: [].into() };
             self.ask_later(number, Begin::Rest(rest));
         }
     }
