@@ -179,8 +179,12 @@ impl Attach {
         settled
     }
 
-    /// Nothing is brought for this reason; it begins at `head`.
+    /// Nothing more is brought for this reason; it begins at `head`. Of another history nothing at all:
+    /// what that one has lost would stand before what has its Offsets now.
     pub(super) fn skip_to(&mut self, head: u64, why: GapReason) {
+        if why == GapReason::EpochChanged {
+            self.part = Part::default();
+        }
         self.after = head;
         self.check = None;
         self.promised.clear();
@@ -317,21 +321,25 @@ mod tests {
         Attach::new(ShardId(0), Ticket { connection: 1, number: 1 }, patterns, after).judged()
     }
 
+    fn entry(offset: u64) -> Entry {
+        let publication = Publication {
+            topic: Topic::parse("k.a").unwrap(),
+            id: offset.to_string().into(),
+            time: Timestamp(offset),
+            user: None,
+            payload: "1".into(),
+            trace: None,
+        };
+        let (time, publication) = (Timestamp(offset), Some(Arc::new(publication)));
+        Entry::new(Stored { offset, time, publication })
+    }
+
     /// Takes these, of a history whose head is at `head`, as long as it wants more.
     fn replay(mut attach: Attach, offsets: impl IntoIterator<Item = u64>, head: u64) -> Replay {
         let epoch = Epoch::new(1);
         let cursor = Cursor::at(epoch, head, Timestamp(head));
         for offset in offsets {
-            let publication = Publication {
-                topic: Topic::parse("k.a").unwrap(),
-                id: offset.to_string().into(),
-                time: Timestamp(offset),
-                user: None,
-                payload: "1".into(),
-                trace: None,
-            };
-            let (time, publication) = (Timestamp(offset), Some(Arc::new(publication)));
-            if !attach.take(&Entry::new(Stored { offset, time, publication }), epoch, BOUNDS) {
+            if !attach.take(&entry(offset), epoch, BOUNDS) {
                 return attach.replay_promised(cursor).2;
             }
         }
@@ -382,5 +390,16 @@ mod tests {
             had.append(&mut brings(&part));
         }
         assert!(had.into_iter().eq(all));
+    }
+
+    /// What was read of a history that is another one by now is not brought: what comes live has the
+    /// same Offsets, and whoever got the old would take the new for what he has had.
+    #[test]
+    fn nothing_is_brought_of_a_history_that_is_lost() {
+        let mut attach = attach(0);
+        assert!(attach.take(&entry(5), Epoch::new(1), BOUNDS));
+        attach.skip_to(3, GapReason::EpochChanged);
+        let part = replay(attach, [], 3);
+        assert_eq!((brings(&part), part.recovered), (vec![], Err(GapReason::EpochChanged)));
     }
 }
