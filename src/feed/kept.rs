@@ -31,6 +31,7 @@ use crate::bus::history::{Head, Stored};
 use crate::bus::{Arrival, Bus, Live};
 use crate::protocol::replay::{Begin, Replay, Rest};
 use crate::protocol::{From, GapReason, Limit};
+use crate::publication::Cursor;
 
 /// A Cursor that history has not reached for so long is of another one. A new leader lags for less.
 const FOREIGN_AFTER: Duration = Duration::from_millis(900);
@@ -60,6 +61,8 @@ pub(super) struct Open<B: Bus> {
     pub(super) repair: super::repair::Repair,
     /// Attaches for which the head must come further.
     held: Vec<Held>,
+    /// Attaches that a check must judge first.
+    strangers: Vec<Stranger>,
     pub(super) reads: Reads,
     following: Work<Option<B::Live>>,
     position_at: Instant,
@@ -73,6 +76,15 @@ struct Held {
     until: Instant,
     /// When history was first seen to stand below its Cursor.
     foreign_since: Option<Instant>,
+}
+
+/// One whose Cursors are of no history that is known here. It may be an older one, or a newer one.
+struct Stranger {
+    attach: Attach,
+    cursors: Box<[Cursor]>,
+    /// The number of the check that judges it.
+    check: u64,
+    until: Instant,
 }
 
 impl<B: Bus> Open<B> {
@@ -97,6 +109,7 @@ impl<B: Bus> Open<B> {
             opened_at: Some(head.last),
             repair: super::repair::Repair::opened(now, &mut spread),
             held: Vec::new(),
+            strangers: Vec::new(),
             reads: Reads::default(),
             following: None,
             position_at: now + config.position,
@@ -120,7 +133,7 @@ impl<B: Bus> Open<B> {
             tokio::select! {
                 biased;
                 () = &mut timer => self.tick(Instant::now()),
-                (head, answer) = finished(&mut self.repair.checking) => self.checked(head, answer),
+                answer = finished(&mut self.repair.checking) => self.checked(answer),
                 page = finished(&mut self.repair.reading) => self.repaired(page),
                 answer = finished(&mut self.reads.reading) => self.read(answer),
                 ask = self.asks.recv() => match ask {
@@ -170,10 +183,11 @@ impl<B: Bus> Open<B> {
             self.read(answer);
         }
         let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
+        let strangers = std::mem::take(&mut self.strangers).into_iter().map(|one| one.attach);
         let queued: Vec<Attach> =
             self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches)).collect();
         let below = std::mem::take(&mut self.reads.below);
-        for attach in held.chain(queued).chain(below) {
+        for attach in held.chain(strangers).chain(queued).chain(below) {
             self.refuse(&attach, AttachError::BusUnavailable);
         }
         for job in std::mem::take(&mut self.reads.jobs) {
@@ -217,13 +231,14 @@ impl<B: Bus> Open<B> {
 
     fn is_full(&self) -> bool {
         let queued: usize = self.shards.iter().map(|shard| shard.attaches.len()).sum();
-        let waiting = self.held.len() + self.reads.below.len() + self.reads.jobs.len() + queued;
+        let held = self.held.len() + self.strangers.len();
+        let waiting = held + self.reads.below.len() + self.reads.jobs.len() + queued;
         waiting >= self.config.attaches_waiting
     }
 
     /// Finds the place behind which this attach wants all.
     fn begin(&mut self, mut attach: Attach, begin: Begin) {
-        let (head, epoch) = (self.ring.head(), self.ring.epoch());
+        let epoch = self.ring.epoch();
         let place = match begin {
             Begin::From(From::Live) => return self.locate(attach),
             Begin::From(From::Last) => {
@@ -248,9 +263,10 @@ impl<B: Bus> Open<B> {
                 attach.after = below;
                 return self.locate(attach.judged());
             }
-            Begin::From(From::Cursor(cursors)) => {
-                cursors.iter().find(|cursor| cursor.epoch == epoch).copied()
-            }
+            Begin::From(From::Cursor(cursors)) => match self.own(&cursors) {
+                Some(own) => Some(own),
+                None => return self.hold_stranger(attach, cursors),
+            },
             Begin::Rest(Rest::Missed { after, promised }) => {
                 attach = attach.promised(promised);
                 Some(after).filter(|after| after.epoch == epoch)
@@ -263,16 +279,40 @@ impl<B: Bus> Open<B> {
                 false => None,
             },
         };
+        self.begin_at(attach, place);
+    }
+
+    /// The Cursor that is of this history.
+    fn own(&self, cursors: &[Cursor]) -> Option<Cursor> {
+        cursors.iter().find(|cursor| cursor.epoch == self.ring.epoch()).copied()
+    }
+
+    /// Begins behind this place; if there is none in this history, at its head.
+    fn begin_at(&mut self, mut attach: Attach, place: Option<Cursor>) {
         match place {
             Some(cursor) => {
                 attach.after = cursor.offset;
                 attach.check = Some(cursor);
                 self.locate(attach.judged());
             }
-            None => {
-                attach.skip_to(head, GapReason::EpochChanged);
-                self.locate(attach);
-            }
+            None => self.skip(attach, GapReason::EpochChanged),
+        }
+    }
+
+    /// Waits until history has been asked, after it came, which one it is. All who wait share a check.
+    fn hold_stranger(&mut self, attach: Attach, cursors: Box<[Cursor]>) {
+        let (check, until) = (self.repair.next_check(), Instant::now() + PATIENCE);
+        self.strangers.push(Stranger { attach, cursors, check, until });
+        self.repair.check_now();
+    }
+
+    /// This check has been answered, and what it found has been done.
+    pub(super) fn judge_strangers(&mut self, check: u64) {
+        let judged: Vec<Stranger> =
+            self.strangers.extract_if(.., |one| one.check <= check).collect();
+        for Stranger { attach, cursors, .. } in judged {
+            let place = self.own(&cursors);
+            self.begin_at(attach, place);
         }
     }
 
@@ -470,7 +510,8 @@ impl<B: Bus> Open<B> {
     // Time.
 
     fn wakes_at(&self) -> Instant {
-        let patience = self.held.iter().map(|held| held.until).min();
+        let strangers = self.strangers.iter().map(|one| one.until);
+        let patience = self.held.iter().map(|held| held.until).chain(strangers).min();
         let times = [
             self.catch_up_at,
             self.reads.gathered_at.filter(|_| self.reads.reading.is_none()),
@@ -497,6 +538,9 @@ impl<B: Bus> Open<B> {
             } else {
                 self.refuse(&held.attach, AttachError::BusUnavailable);
             }
+        }
+        for late in self.strangers.extract_if(.., |one| one.until <= now).collect::<Vec<_>>() {
+            self.refuse(&late.attach, AttachError::BusUnavailable);
         }
         self.tick_repair(now);
     }

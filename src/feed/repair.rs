@@ -40,10 +40,20 @@ const UNMENDED: Duration = Duration::from_secs(10);
 /// A hole larger than this is not read; Shards attach again.
 const HOLE_ITEMS_MAX: u64 = 100_000;
 
+/// What history answered to a check.
+pub(super) struct Checked {
+    /// Which check, counted from 1.
+    number: u64,
+    /// Our head when it was asked.
+    head: u64,
+    answer: Result<Head, ReadError>,
+}
+
 /// The state of checks and repairs.
 pub(super) struct Repair {
-    /// The head when history was asked, and the answer.
-    pub(super) checking: Work<(u64, Result<Head, ReadError>)>,
+    pub(super) checking: Work<Checked>,
+    /// Checks that have been asked for.
+    asked: u64,
     pub(super) reading: Work<Result<Page, ReadError>>,
     /// When checks are due, in no order.
     checks: Vec<Instant>,
@@ -69,6 +79,7 @@ impl Repair {
         let soon = spread.between(Duration::ZERO, OPENED);
         Self {
             checking: None,
+            asked: 0,
             reading: None,
             checks: vec![now + soon, now + soon + SECOND_CHECK],
             earliest_check: now,
@@ -89,6 +100,19 @@ impl Repair {
         let read = self.read_at.filter(|_| self.reading.is_none());
         let first = check.into_iter().chain(read).min();
         first.map_or(self.silence_at, |first| first.min(self.silence_at))
+    }
+
+    /// The number of the check that is asked for next.
+    pub(super) const fn next_check(&self) -> u64 {
+        self.asked + 1
+    }
+
+    /// Wants a check at once; one that is due already will do.
+    pub(super) fn check_now(&mut self) {
+        let now = Instant::now();
+        if !self.checks.iter().any(|due| *due <= now) {
+            self.check_at(now);
+        }
     }
 
     /// Wants a check at this time. Two that wait are enough for everything.
@@ -151,7 +175,7 @@ impl<B: Bus> Open<B> {
             self.repair.read_at.get_or_insert_with(Instant::now);
             self.mend();
         } else if known.is_none() {
-            self.repair.check_at(Instant::now());
+            self.repair.check_now();
         }
     }
 
@@ -184,20 +208,28 @@ impl<B: Bus> Open<B> {
             self.repair.checks.retain(|due| *due > now);
             self.repair.earliest_check = now + CHECK_INTERVAL;
             let (bus, namespace) = (self.bus.clone(), self.namespace.clone());
-            let head = self.ring.head();
-            self.repair.checking =
-                Some(Box::pin(async move { (head, bus.head(&namespace).await) }));
+            self.repair.asked += 1;
+            let (number, head) = (self.repair.asked, self.ring.head());
+            self.repair.checking = Some(Box::pin(async move {
+                Checked { number, head, answer: bus.head(&namespace).await }
+            }));
         }
         self.mend();
     }
 
-    /// History has said where it stands.
-    pub(super) fn checked(&mut self, asked_at: u64, answer: Result<Head, ReadError>) {
-        let now = Instant::now();
-        let Ok(head) = answer else {
-            let again = now + self.spread(CHECK_AGAIN.0, CHECK_AGAIN.1);
+    /// History has said where it stands, or has not answered.
+    pub(super) fn checked(&mut self, checked: Checked) {
+        let Ok(head) = checked.answer else {
+            let again = Instant::now() + self.spread(CHECK_AGAIN.0, CHECK_AGAIN.1);
             return self.repair.check_at(again);
         };
+        self.compare(checked.head, head);
+        self.judge_strangers(checked.number);
+    }
+
+    /// Where history stands, and where we stood when it was asked.
+    fn compare(&mut self, asked_at: u64, head: Head) {
+        let now = Instant::now();
         if head.epoch != self.ring.epoch() || self.repair.distrusted {
             return self.lose_epoch(&head);
         }
@@ -340,7 +372,7 @@ impl<B: Bus> Open<B> {
         self.repair.checking = None;
         self.repair.reading = None;
         self.repair.target = offset;
-        self.repair.check_at(Instant::now());
+        self.repair.check_now();
     }
 
     /// Too much is missing to be read: whoever wants it attaches again.

@@ -54,8 +54,12 @@ pub(crate) struct Subscription {
     pub(crate) ended: bool,
     /// The node has as many Feeds as it may have.
     pub(crate) found_no_room: bool,
-    /// It came from a node that knew a newer history.
-    ahead: bool,
+    /// It was told that its history is another one, and has got nothing since.
+    outdated: bool,
+    /// The same, as it was when it asked; or it has been told meanwhile.
+    asked_outdated: bool,
+    /// Two Connections have told it of the same new history: both bring it from its beginning.
+    twice: bool,
     /// It has said that it does not want it any more.
     pub(crate) leaves: bool,
     /// When to ask again after an error.
@@ -137,14 +141,17 @@ impl Subscription {
             ended: false,
             found_no_room: false,
             leaves: false,
-            ahead: false,
+            outdated: false,
+            asked_outdated: false,
+            twice: false,
             retry_at: None,
             stays: Vec::new(),
         }
     }
 
     /// Where it goes on.
-    pub(crate) fn begins(&self) -> From {
+    pub(crate) fn begins(&mut self) -> From {
+        self.asked_outdated = self.outdated;
         match self.cursor {
             Some(cursor) => From::Cursor([cursor].into()),
             None => self.from.clone(),
@@ -168,13 +175,12 @@ impl Subscription {
                 return Err(why);
             }
             if !self.had.insert((cursor.epoch.bits(), cursor.offset, cursor.check)) {
-                if self.ahead {
+                if self.twice {
                     return Ok(());
                 }
                 return Err(format!("I2: {} got {cursor} twice", self.pattern));
             }
-            self.last = Some((cursor.epoch, cursor.offset));
-            self.cursor = Some(cursor);
+            self.go_to(cursor);
         } else {
             if self.numbers.contains(&number) {
                 return Err(format!("I2: {} got number {number} twice", self.pattern));
@@ -190,15 +196,21 @@ impl Subscription {
         if why == GapReason::EpochChanged {
             self.log.push(Got::Rewritten { at: Instant::now() });
             self.last = None;
+            (self.outdated, self.asked_outdated) = (true, true);
         }
     }
 
     /// It has all up to here.
     fn reach(&mut self, cursor: Cursor) {
         if !self.has_had(cursor) {
-            self.last = Some((cursor.epoch, cursor.offset));
-            self.cursor = Some(cursor);
+            self.go_to(cursor);
         }
+    }
+
+    fn go_to(&mut self, cursor: Cursor) {
+        self.last = Some((cursor.epoch, cursor.offset));
+        self.cursor = Some(cursor);
+        self.outdated = false;
     }
 
     /// It is not live on this node any more.
@@ -446,12 +458,12 @@ impl Client {
                 if reason == Some(GapReason::EpochChanged) && world.truth.rewrites == 0 {
                     return Err(format!("I6: {topic} is told of another history than its own"));
                 }
+                let moved = self.lines[at].moved.contains(&index);
                 let subscription = &mut self.subscriptions[index];
                 subscription.asked_at = None;
                 subscription.log.push(Got::Begun);
-                // This node may follow an older history than the client has seen elsewhere. Once it
-                // finds out, it brings all of the new one.
-                subscription.ahead |= reason == Some(GapReason::EpochChanged);
+                let again = reason == Some(GapReason::EpochChanged) && subscription.asked_outdated;
+                subscription.twice |= again && moved;
                 if let Some(reason) = reason {
                     subscription.told(reason, true);
                 } else if let Some(resumed) = subscription.cursor
@@ -532,11 +544,7 @@ impl Client {
                 let index = self.find(at, &topic)?;
                 let view = self.lines[at].views[&index];
                 if view != View::Over {
-                    let here = self.lines[at].node;
-                    let one = &mut self.subscriptions[index];
-                    one.ahead |= reason == GapReason::EpochChanged
-                        && one.stays.iter().any(|(node, ..)| *node != here);
-                    one.told(reason, view == View::Replaying);
+                    self.subscriptions[index].told(reason, view == View::Replaying);
                 }
             }
             Push::Position { namespace, cursor } => {
