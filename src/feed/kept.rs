@@ -148,6 +148,7 @@ impl<B: Bus> Open<B> {
                     Some(Arrival::Publication(_)) => self.suspect(),
                     None => {
                         live = None;
+                        self.call_witnesses();
                         self.follow(Duration::ZERO);
                     }
                 },

@@ -4,7 +4,12 @@
 //! any hole; a *check* (where does history stand?) finds the hole that nothing follows, and the
 //! history that is no longer the same. What is missing is read from history and handed on in its
 //! place; what is gone for good is told before anybody is brought past it.
+//!
+//! A history may lose its end and use Offsets again. By the time of a check it may stand where we do,
+//! or further, so a check also reads the last few that were handed on: each that is still there must
+//! be what it was. Times rise with Offsets; a copy that breaks this is of a history written anew.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,6 +21,7 @@ use super::read::{PAGE_BYTES, PAGE_ITEMS};
 use crate::bus::Bus;
 use crate::bus::history::{Head, Page, ReadError, Stored, Want};
 use crate::protocol::GapReason;
+use crate::publication::Timestamp;
 
 /// Live copies that may wait behind a hole; beyond it the newest is dropped, and shows again.
 const ASIDE_ITEMS: usize = 65_536;
@@ -25,6 +31,10 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const SUSPECT_SPREAD: Duration = Duration::from_millis(500);
 const OPENED: Duration = Duration::from_millis(250);
 const SECOND_CHECK: Duration = Duration::from_secs(1);
+/// Of what was handed on, so many are compared with what is stored.
+const WITNESSES: usize = 16;
+/// So many wait for that at most, if history does not answer.
+const WITNESSES_MAX: usize = 256;
 /// When nothing comes, it is checked after this, and then now and then.
 const SILENCE: Duration = Duration::from_secs(1);
 const SILENCE_LEAST: Duration = Duration::from_secs(24);
@@ -47,6 +57,10 @@ pub(super) struct Checked {
     /// Our head when it was asked.
     head: u64,
     answer: Result<Head, ReadError>,
+    /// Of what had been handed on: when it was stored.
+    witnesses: BTreeMap<u64, Timestamp>,
+    /// What is stored there now; none, if nothing was asked.
+    page: Option<Result<Page, ReadError>>,
 }
 
 /// The state of checks and repairs.
@@ -61,6 +75,8 @@ pub(super) struct Repair {
     /// When silence is looked at, and whether something came since.
     silence_at: Instant,
     arrived: bool,
+    /// What was handed on before something happened, for the next check.
+    witnesses: BTreeMap<u64, Timestamp>,
     /// Since when history stands below our head.
     below_since: Option<Instant>,
     /// Everything up to here is known to have been stored.
@@ -85,6 +101,7 @@ impl Repair {
             earliest_check: now,
             silence_at: now + SILENCE,
             arrived: false,
+            witnesses: BTreeMap::new(),
             below_since: None,
             target: 0,
             distrusted: false,
@@ -125,9 +142,41 @@ impl Repair {
     }
 }
 
+impl Checked {
+    /// Asks where history stands, and for those witnesses that it must still have.
+    async fn ask<B: Bus>(&mut self, bus: &B, namespace: &str) {
+        self.answer = bus.head(namespace).await;
+        let Ok(head) = self.answer else {
+            return;
+        };
+        let mut within = self.witnesses.range(..=head.last).map(|(offset, _)| *offset);
+        let Some(from) = within.next() else {
+            return;
+        };
+        let until = within.next_back().unwrap_or(from);
+        let want = Want { from, until, patterns: &[], items: PAGE_ITEMS, bytes: PAGE_BYTES };
+        self.page = Some(bus.read(namespace, want).await);
+    }
+
+    /// Whether something else is stored in the place of what was handed on. What is not there any
+    /// more says nothing; what was not read is kept.
+    fn is_contradicted(&mut self) -> bool {
+        let Some(Ok(page)) = &self.page else {
+            return false;
+        };
+        let other = |stored: &Stored| {
+            self.witnesses.get(&stored.offset).is_some_and(|time| *time != stored.time)
+        };
+        let contradicted = page.entries.iter().any(other);
+        self.witnesses = self.witnesses.split_off(&(page.end + 1));
+        contradicted
+    }
+}
+
 impl<B: Bus> Open<B> {
     /// Something may be missing, and nothing may follow that would show it.
     pub(super) fn suspect(&mut self) {
+        self.call_witnesses();
         let now = Instant::now();
         let soon = now + self.spread(Duration::ZERO, SUSPECT_SPREAD);
         self.repair.check_at(soon);
@@ -139,6 +188,15 @@ impl<B: Bus> Open<B> {
         let now = Instant::now();
         self.repair.check_at(now);
         self.repair.check_at(now + SECOND_CHECK);
+    }
+
+    /// Remembers what was handed on last: what comes from now on may be of a history written anew.
+    pub(super) fn call_witnesses(&mut self) {
+        for (offset, time) in self.ring.newest(WITNESSES) {
+            if self.repair.witnesses.len() < WITNESSES_MAX {
+                self.repair.witnesses.entry(offset).or_insert(time);
+            }
+        }
     }
 
     /// A Publication came by the live road.
@@ -153,7 +211,12 @@ impl<B: Bus> Open<B> {
             true => self.ring.time_at(stored.offset),
             false => self.aside.get(&stored.offset).map(|other| other.time),
         };
-        if known.is_some_and(|time| time != stored.time) {
+        let anew = match known {
+            Some(time) => time != stored.time,
+            None if stored.offset > head => false,
+            None => self.ring.time_from(stored.offset).is_some_and(|time| time < stored.time),
+        };
+        if anew {
             // Its place is used again. By the time of a check the new history may stand where we do,
             // and look like ours.
             return self.distrust();
@@ -208,43 +271,59 @@ impl<B: Bus> Open<B> {
             self.repair.checks.retain(|due| *due > now);
             self.repair.earliest_check = now + CHECK_INTERVAL;
             let (bus, namespace) = (self.bus.clone(), self.namespace.clone());
+            self.call_witnesses();
             self.repair.asked += 1;
-            let (number, head) = (self.repair.asked, self.ring.head());
+            let mut checked = Checked {
+                number: self.repair.asked,
+                head: self.ring.head(),
+                answer: Err(ReadError::Unavailable),
+                witnesses: std::mem::take(&mut self.repair.witnesses),
+                page: None,
+            };
             self.repair.checking = Some(Box::pin(async move {
-                Checked { number, head, answer: bus.head(&namespace).await }
+                checked.ask(&bus, &namespace).await;
+                checked
             }));
         }
         self.mend();
     }
 
     /// History has said where it stands, or has not answered.
-    pub(super) fn checked(&mut self, checked: Checked) {
-        let Ok(head) = checked.answer else {
+    pub(super) fn checked(&mut self, mut checked: Checked) {
+        let contradicted = checked.is_contradicted();
+        self.repair.witnesses.append(&mut checked.witnesses);
+        if checked.answer.is_err() || matches!(checked.page, Some(Err(_))) {
             let again = Instant::now() + self.spread(CHECK_AGAIN.0, CHECK_AGAIN.1);
-            return self.repair.check_at(again);
+            self.repair.check_at(again);
+        }
+        let Ok(head) = checked.answer else {
+            return;
         };
-        self.compare(checked.head, head);
+        if head.epoch != self.ring.epoch() || self.repair.distrusted {
+            self.lose_epoch(&head);
+        } else if contradicted {
+            self.distrust();
+        } else {
+            self.compare(checked.head, &head);
+        }
         self.judge_strangers(checked.number);
     }
 
-    /// Where history stands, and where we stood when it was asked.
-    fn compare(&mut self, asked_at: u64, head: Head) {
+    /// It is the history that is followed: where it stands, and where we stood when it was asked.
+    fn compare(&mut self, asked_at: u64, head: &Head) {
         let now = Instant::now();
-        if head.epoch != self.ring.epoch() || self.repair.distrusted {
-            return self.lose_epoch(&head);
-        }
         self.release_foreign(head.last);
         if head.last < asked_at {
             let since = *self.repair.below_since.get_or_insert(now);
             if now - since >= BELOW_MAX {
-                return self.lose_epoch(&head);
+                return self.lose_epoch(head);
             }
             return self.repair.check_at(now + SECOND_CHECK);
         }
         self.repair.below_since = None;
         let known = (head.last == self.ring.head()).then(|| self.ring.head_time()).flatten();
         if known.is_some_and(|time| time != head.last_time) {
-            return self.lose_epoch(&head);
+            return self.lose_epoch(head);
         }
         if head.last > self.ring.head() {
             self.repair.target = self.repair.target.max(head.last);
@@ -258,6 +337,7 @@ impl<B: Bus> Open<B> {
         warn!(namespace = %self.namespace, "The history is another one");
         self.aside.clear();
         self.opened_at = None;
+        self.repair.witnesses.clear();
         match head.epoch == self.ring.epoch() {
             true => self.ring.begin_again(head.epoch, head.last, Some(head.last_time)),
             false => self.ring.begin_again(head.epoch, head.first - 1, None),

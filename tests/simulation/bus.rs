@@ -3,7 +3,7 @@
 //! All nodes of a seed share one [`World`]; each has its own [`Road`] to it. A road loses, repeats,
 //! delays and reorders live copies, and it fails; a history is trimmed, goes back or begins anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -71,7 +71,8 @@ struct Listener {
     wants: Wants,
     /// What comes, by the moment at which it does.
     queue: BTreeMap<(Instant, u64), Arrival>,
-    /// On best effort nothing overtakes.
+    /// Nothing comes before this: on best effort nothing overtakes, nor does anything overtake what
+    /// has an Offset that is used again.
     latest: Instant,
     lost: bool,
     ended: bool,
@@ -174,6 +175,7 @@ impl World {
             at: Instant::now(),
             lost: false,
             used_again: false,
+            left_unseen: false,
             dropped: false,
         };
         let Some(history) = self.histories.get_mut(topic.namespace()) else {
@@ -222,7 +224,12 @@ impl World {
             if dropped || full {
                 self.truth.log[number].dropped = true;
             }
-            listener.send(arrival, dropped, full, self.faults, &mut self.rng, &mut self.next);
+            let in_order = match arrival {
+                Arrival::Stored(_) => self.truth.log[number].used_again,
+                Arrival::Publication(_) | Arrival::Lost => true,
+            };
+            let lost = (dropped, full);
+            listener.send(arrival, lost, in_order, self.faults, &mut self.rng, &mut self.next);
         }
     }
 
@@ -254,8 +261,17 @@ impl World {
         let last = history.last.saturating_sub(1 + self.rng.below(many));
         self.truth.rewrites += 1;
         history.entries.split_off(&(last + 1));
+        let mut topics = BTreeSet::new();
         for (number, _) in history.numbers.split_off(&(last + 1)).into_values() {
-            self.truth.log[number].lost = true;
+            let entry = &mut self.truth.log[number];
+            entry.lost = true;
+            topics.insert(entry.topic.clone());
+        }
+        // That something has left a Topic is seen by how many came after it. These came, and are lost.
+        for (offset, (number, _)) in &history.numbers {
+            let entry = &mut self.truth.log[*number];
+            entry.left_unseen |=
+                !history.entries.contains_key(offset) && topics.contains(&entry.topic);
         }
         history.used = history.used.max(history.last);
         history.last = last;
@@ -370,8 +386,8 @@ impl Listener {
     fn send(
         &mut self,
         arrival: &Arrival,
-        dropped: bool,
-        full: bool,
+        (dropped, full): (bool, bool),
+        in_order: bool,
         faults: Faults,
         rng: &mut Rng,
         next: &mut u64,
@@ -393,9 +409,10 @@ impl Listener {
         }
         let late = faults.has(Fault::Delay) && rng.percent(15);
         let delay = if late { rng.between(1, 1_500) } else { rng.below(4) };
-        let mut at = now + Duration::from_millis(delay);
-        if best_effort {
-            at = at.max(self.latest);
+        let at = self.latest.max(now + Duration::from_millis(delay));
+        if in_order {
+            // Copies overtake each other where two servers send them. A history that has gone back is
+            // one server's, which has just been started.
             self.latest = at;
         }
         *next += 1;

@@ -32,7 +32,7 @@ fn subscription(one: &Subscription, here: bool, world: &World) -> Result<(), Str
     for number in from..until {
         let entry = world.truth.get(number);
         // Nobody can see that a place was used again if its copy does not come and the next one does.
-        let unseen = entry.lost || entry.used_again && entry.dropped;
+        let unseen = entry.lost || entry.left_unseen || entry.used_again && entry.dropped;
         let owed = !unseen && entry.epoch.is_some() && one.pattern.matches(&entry.topic);
         let told = covered(&one.log, number) || rewritten(&one.log, entry);
         if owed && !one.has(number) && !told {

@@ -21,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) lost: bool,
     /// Its place had been another's, whom its history has lost.
     pub(crate) used_again: bool,
+    /// Retention took it for others, which its history has lost since.
+    pub(crate) left_unseen: bool,
     /// A live copy of it did not come.
     pub(crate) dropped: bool,
 }
