@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval_at, timeout};
 
 use super::soon;
 
@@ -39,8 +39,13 @@ impl Raw {
 
     /// Connects; the kernel keeps little of what this one does not read.
     pub(crate) fn small(address: SocketAddr) -> Self {
+        Self::buffered(address, SMALL_BUFFER_BYTES)
+    }
+
+    /// Connects; the kernel keeps this much of what this one does not read.
+    pub(crate) fn buffered(address: SocketAddr, bytes: usize) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("an option");
+        socket.set_recv_buffer_size(bytes).expect("an option");
         socket.connect(&address.into()).expect("connects");
         socket.set_nonblocking(true).expect("an option");
         Self::over(TcpStream::from_std(socket.into()).expect("a stream"))
@@ -120,14 +125,15 @@ impl Raw {
         Some((first, payload))
     }
 
-    /// Reads at this rate until so many text frames have come.
+    /// Reads at this rate until so many text frames have come, and answers pings.
     pub(crate) async fn read_slowly(
         &mut self,
         bytes_per_second: usize,
         frames: usize,
     ) -> Vec<String> {
         const TURNS: usize = 20;
-        let mut turns = interval(Duration::from_secs(1) / 20);
+        let turn = Duration::from_secs(1) / 20;
+        let mut turns = interval_at(Instant::now() + turn, turn);
         let mut bytes = vec![0; bytes_per_second / TURNS];
         let mut texts = Vec::new();
         while texts.len() < frames {
@@ -137,8 +143,10 @@ impl Raw {
             assert_ne!(read, 0, "the connection ended after {} frames", texts.len());
             self.unread.extend_from_slice(&bytes[..read]);
             while let Some((first, payload)) = self.take_frame() {
-                if first == 0x81 {
-                    texts.push(String::from_utf8(payload).expect("UTF-8"));
+                match first {
+                    0x81 => texts.push(String::from_utf8(payload).expect("UTF-8")),
+                    0x89 => self.send(&frame(0x8a, &payload)).await,
+                    _ => {}
                 }
             }
         }
