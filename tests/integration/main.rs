@@ -42,6 +42,8 @@ mod kept;
 #[cfg(test)]
 mod kept_laws;
 #[cfg(test)]
+mod kept_on_nats;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod limits;
