@@ -60,6 +60,8 @@ mod payloads;
 #[cfg(test)]
 mod permissions;
 #[cfg(test)]
+mod recovered;
+#[cfg(test)]
 mod replays;
 #[cfg(test)]
 mod rolling;

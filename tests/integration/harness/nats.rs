@@ -15,6 +15,8 @@ use super::until;
 
 /// Streams on disk, or what the tests have for one.
 const STREAMS: &str = "jetstream { store_dir: \"STORE\", max_file: 1GiB, max_mem: 256MiB }\n";
+/// Of so many messages one asks whether it is stored.
+const FILL_ASKED: usize = 1_000;
 
 /// One server.
 pub(crate) struct Nats {
@@ -56,7 +58,7 @@ impl Nats {
     }
 
     /// Whether so many servers, by what this one knows, keep streams together.
-    async fn has_streams(&self, servers: u64) -> bool {
+    pub(crate) async fn has_streams(&self, servers: u64) -> bool {
         let known = self.try_varz("/jsz").await.unwrap_or_default();
         match servers {
             1 => known["config"].is_object(),
@@ -143,6 +145,24 @@ impl Nats {
         assert!(status.expect("kill runs").success());
     }
 
+    /// Copies what it has stored. It must not run.
+    pub(crate) fn set_store_aside(&self) {
+        self.copy("jetstream", "aside");
+    }
+
+    /// Puts that copy in place of what it has stored since. It must not run.
+    pub(crate) fn put_store_back(&self) {
+        fs::remove_dir_all(self.folder.path().join("jetstream")).expect("it had a store");
+        self.copy("aside", "jetstream");
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        assert!(self.process.is_none(), "it runs");
+        let path = |name| self.folder.path().join(name);
+        let status = Command::new("cp").arg("-a").args([path(from), path(to)]).status();
+        assert!(status.expect("cp runs").success());
+    }
+
     /// Where gateways connect.
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.client)
@@ -172,6 +192,21 @@ impl Nats {
     /// Removes one, with all that it has.
     pub(crate) async fn remove_stream(&self, name: &str) {
         self.streams("DELETE", name, json!({})).await;
+    }
+
+    /// Publishes these straight into streams, as a backend does: quickly, and each is stored.
+    pub(crate) async fn fill(&self, messages: impl Iterator<Item = (String, String)>) {
+        let client = self.backend().await;
+        let mut messages = messages.enumerate().peekable();
+        while let Some((at, (subject, payload))) = messages.next() {
+            if at % FILL_ASKED != 0 && messages.peek().is_some() {
+                client.publish(subject, payload.into()).await.expect("it is sent");
+            } else {
+                // The server drops what comes faster than it stores.
+                let ack = client.request(subject, payload.into()).await.expect("an ack");
+                assert!(!ack.payload.starts_with(b"{\"error\""), "{:?}", ack.payload);
+            }
+        }
     }
 
     /// Asks JetStream something about a stream, which must go well.
