@@ -10,15 +10,22 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::harness::raw::{Raw, frame};
-use crate::harness::{Browser, Gateway, Settings, run, size};
+use crate::harness::{Browser, Gateway, Nats, Settings, run, size};
 
 /// Topics of a snapshot.
 const TOPICS: usize = 1_000;
 
-async fn keeps(history: &str) -> Gateway {
+fn settings(history: &str) -> Settings {
     let line = format!("namespaces: {{open: {{history: {history}}}}}");
-    let settings = Settings::open().line(&line).limit("key_publishes_per_second: 1000000");
-    Gateway::start(settings).await
+    Settings::open().line(&line).limit("key_publishes_per_second: 1000000")
+}
+
+async fn keeps(history: &str) -> Gateway {
+    Gateway::start(settings(history)).await
+}
+
+async fn keeps_on(nats: &Nats, history: &str) -> Gateway {
+    Gateway::start(settings(history).on(&nats.url())).await
 }
 
 /// Publishes these as one batch; `[topic, n]` each.
@@ -36,7 +43,7 @@ async fn publish(gateway: &Gateway, items: impl Iterator<Item = (String, u64)>) 
 
 /// Reads a snapshot in all its parts: the newest value of each Topic, and if it changes meanwhile a
 /// newer one.
-async fn reads_snapshot(browser: &mut Browser) -> BTreeMap<String, u64> {
+async fn reads_snapshot(browser: &mut Browser, topics: usize) -> BTreeMap<String, u64> {
     let mut seen = BTreeMap::new();
     loop {
         let part = browser.next().await;
@@ -46,7 +53,7 @@ async fn reads_snapshot(browser: &mut Browser) -> BTreeMap<String, u64> {
             assert!(seen.insert(topic, n).is_none_or(|before| before < n));
         }
         if part["more"] == false {
-            assert_eq!(seen.len(), TOPICS);
+            assert_eq!(seen.len(), topics);
             return seen;
         }
     }
@@ -73,32 +80,71 @@ fn read(message: &Value) -> (String, u64) {
 fn a_snapshot_joins_live_without_a_seam() {
     run(async {
         let gateway = Arc::new(keeps("{messages: 3}").await);
-        let topic = |n: usize| format!("open.t{n}");
-        publish(&gateway, (0..TOPICS).map(|one| (topic(one), 0))).await;
-        let (ends, round) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut hammer = JoinSet::new();
-        hammer.spawn({
-            let (gateway, ends, round) = (gateway.clone(), ends.clone(), round.clone());
-            async move {
-                while !ends.load(Ordering::Relaxed) {
-                    let n = round.fetch_add(1, Ordering::Relaxed) + 1;
-                    // In pieces, so that a snapshot falls into the middle of a round.
-                    for piece in 0..10 {
-                        let part = (0..TOPICS).skip(piece).step_by(10);
-                        publish(&gateway, part.map(|one| (format!("open.t{one}"), n))).await;
-                    }
+        snapshots_while_hammered(&gateway, Arc::clone(&gateway)).await;
+    });
+}
+
+/// The same on a node of NATS, while the publisher is on another.
+#[test]
+fn a_snapshot_joins_live_on_the_other_node() {
+    run(async {
+        let nats = Nats::with_streams().await;
+        let other = Arc::new(keeps_on(&nats, "{messages: 3}").await);
+        snapshots_while_hammered(&keeps_on(&nats, "{messages: 3}").await, other).await;
+    });
+}
+
+async fn snapshots_while_hammered(gateway: &Gateway, hammered: Arc<Gateway>) {
+    let topic = |n: usize| format!("open.t{n}");
+    publish(&hammered, (0..TOPICS).map(|one| (topic(one), 0))).await;
+    let (ends, round) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut hammer = JoinSet::new();
+    hammer.spawn({
+        let (ends, round) = (ends.clone(), round.clone());
+        async move {
+            while !ends.load(Ordering::Relaxed) {
+                let n = round.fetch_add(1, Ordering::Relaxed) + 1;
+                // In pieces, so that a snapshot falls into the middle of a round.
+                for piece in 0..10 {
+                    let part = (0..TOPICS).skip(piece).step_by(10);
+                    publish(&hammered, part.map(|one| (format!("open.t{one}"), n))).await;
                 }
             }
-        });
-        for _ in 0..size(5, 200) {
-            let mut browser = gateway.browser("topic=open.*&from=last").await;
-            assert_eq!(browser.next().await["type"], "connected");
-            let mut seen = reads_snapshot(&mut browser).await;
-            let until = round.load(Ordering::Relaxed) + 2;
-            reads_on(&mut browser, &mut seen, until).await;
         }
-        ends.store(true, Ordering::Relaxed);
-        hammer.join_all().await;
+    });
+    for _ in 0..size(5, 200) {
+        let mut browser = gateway.browser("topic=open.*&from=last").await;
+        assert_eq!(browser.next().await["type"], "connected");
+        let mut seen = reads_snapshot(&mut browser, TOPICS).await;
+        let until = round.load(Ordering::Relaxed) + 2;
+        reads_on(&mut browser, &mut seen, until).await;
+    }
+    ends.store(true, Ordering::Relaxed);
+    hammer.join_all().await;
+}
+
+/// As many Topics as a snapshot may have, of more bytes than NATS gives at once, come whole. With one
+/// Topic more it is refused, and never cut.
+#[test]
+fn a_snapshot_is_whole_or_refused() {
+    const MOST: usize = 1_024;
+    run(async {
+        let nats = Nats::with_streams().await;
+        let gateway = keeps_on(&nats, "{}").await;
+        let payload = json!({"n": 1, "much": "x".repeat(2_200)}).to_string();
+        nats.fill((0..MOST).map(|n| (format!("tidegate.in.open.t{n}"), payload.clone()))).await;
+        let mut browser = gateway.browser("topic=open.*&from=last").await;
+        assert_eq!(browser.next().await["type"], "connected");
+        let seen = reads_snapshot(&mut browser, MOST).await;
+        assert!((0..MOST).all(|n| seen.contains_key(&format!("open.t{n}"))));
+
+        assert_eq!(gateway.publish("open.more", "{}").await.status(), 200);
+        let fresh = keeps_on(&nats, "{}").await;
+        let mut late = fresh.browser("").await;
+        let ask = json!({"type": "subscribe", "topic": "open.*", "from": "last"});
+        assert_eq!(late.ask(ask).await["code"], "too_many_topics");
+        let state = gateway.request(reqwest::Method::GET, "/v1/topics/open.*/state");
+        assert_eq!(state.send().await.expect("an answer").status(), 422);
     });
 }
 
