@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::harness::chromium::Chromium;
 use crate::harness::proxy::Weather;
-use crate::harness::{Balancer, Gateway, Grants, Proxy, Settings, pass, run};
+use crate::harness::{Balancer, Gateway, Grants, Nats, Proxy, Settings, pass, run};
 
 /// A gateway that keeps `open`, for pages of this Origin.
 fn keeps(chromium: &Chromium) -> Settings {
@@ -72,6 +72,55 @@ fn it_comes_back_and_misses_nothing() {
         }
         publish(&gateway, 241).await;
         assert_eq!(chromium.until_told("message").await["data"]["data"], 241);
+    });
+}
+
+/// Its node leaves while somebody publishes: it comes back by itself, to another node behind the
+/// balancer, and the page hears everything once and in order.
+#[test]
+fn it_goes_on_at_another_node() {
+    run(async {
+        let Some(mut chromium) = Chromium::find().await else { return };
+        let nats = Nats::with_streams().await;
+        let settings = keeps(&chromium).on(&nats.url());
+        let settings = settings.line("drain: {lame_duck: 0s, window: 1s}");
+        let mut first = Gateway::start(settings.clone()).await;
+        let second = Gateway::start(settings).await;
+        let balancer = Balancer::start(vec![first.client]).await;
+        chromium.open(balancer.address, "topic=open.**");
+        chromium.until_told("position").await;
+        let publishing = async {
+            for n in 1..=120 {
+                if n == 30 {
+                    balancer.add(second.client);
+                    balancer.remove(first.client);
+                    first.signal("TERM");
+                }
+                publish(&second, n).await;
+                pass(Duration::from_millis(40)).await;
+            }
+            assert_eq!(first.ended(Duration::from_secs(20)).await, Some(0));
+        };
+        let hearing = async {
+            let (mut heard, mut opened, mut sent_away) = (Vec::new(), 0, 0);
+            while heard.last() != Some(&120) {
+                let told = chromium.told().await;
+                match told["kind"].as_str().expect("a kind") {
+                    "open" => opened += 1,
+                    "close" => {
+                        assert_eq!(told["data"]["code"], "draining");
+                        sent_away += 1;
+                    }
+                    "message" => heard.push(told["data"]["data"].as_u64().expect("a number")),
+                    "gap" | "stopped" => panic!("{told}"),
+                    _ => {}
+                }
+            }
+            assert_eq!(heard, (1..=120).collect::<Vec<_>>());
+            assert_eq!((opened, sent_away), (1, 1), "once open again, and once sent away");
+        };
+        tokio::join!(publishing, hearing);
+        assert_eq!(second.count("connections").await, 1);
     });
 }
 
