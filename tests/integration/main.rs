@@ -36,6 +36,8 @@ mod frames;
 #[cfg(test)]
 mod handshakes;
 #[cfg(test)]
+mod herds;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod kept;
