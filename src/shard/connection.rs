@@ -246,12 +246,11 @@ impl Connection {
     }
 
     /// How long that silence may be, if it may be so long for sockets. The wheel looks up to two
-    /// slots late, and the kernel counts the time after which it gives a stream's reader up from its
-    /// first retry on: both are taken off here.
+    /// slots late.
     pub(super) fn silence_ms(&self, sockets: u64) -> u64 {
         match &self.wire {
             Wire::Socket(_) => sockets,
-            Wire::Stream(_) => millis(ALIVE_AFTER) - 4 * SLOT_MS,
+            Wire::Stream(_) => millis(ALIVE_AFTER) - 2 * SLOT_MS,
         }
     }
 

@@ -25,8 +25,9 @@ use crate::session::stream::Streaming;
 /// Most bytes taken at once. HTTP writes when it has 8 KiB: with one more chunk its buffer, which it keeps,
 /// has not grown beyond 16.
 const CHUNK_BYTES: usize = 7 * 1_024;
-/// Silence before a sign of life. A socket that does not take it is given up some 20 s later.
-pub(super) const ALIVE_AFTER: Duration = Duration::from_secs(12);
+/// Silence before a sign of life, of which clients are told that it comes after 12 s. A socket that does not
+/// take it is given up by the kernel 20 s after its first retry: that must all be over after 32 s.
+pub(super) const ALIVE_AFTER: Duration = Duration::from_secs(11);
 /// What any other item than a Publication counts for, besides its overhead: a Pattern, and some.
 const PUSH_BYTES: usize = 256;
 
