@@ -50,7 +50,16 @@ impl Nats {
 
     /// Starts three that keep streams together.
     pub(crate) async fn cluster_with_streams() -> Vec<Self> {
-        let servers = Self::cluster_of(STREAMS).await;
+        Self::that_keep_streams(Self::cluster_of(STREAMS, "").await).await
+    }
+
+    /// The same; nobody learns their addresses but from us, and with these lines of configuration.
+    pub(crate) async fn hidden_cluster_with_streams(lines: &str) -> Vec<Self> {
+        let more = format!("{STREAMS}{lines}");
+        Self::that_keep_streams(Self::cluster_of(&more, "no_advertise: true").await).await
+    }
+
+    async fn that_keep_streams(servers: Vec<Self>) -> Vec<Self> {
         for nats in &servers {
             until("the three keep streams", Duration::from_secs(40), || nats.has_streams(3)).await;
         }
@@ -71,16 +80,17 @@ impl Nats {
 
     /// Starts three as a cluster.
     pub(crate) async fn cluster() -> Vec<Self> {
-        Self::cluster_of("").await
+        Self::cluster_of("", "").await
     }
 
-    async fn cluster_of(more: &str) -> Vec<Self> {
+    async fn cluster_of(more: &str, of_cluster: &str) -> Vec<Self> {
         let routes: Vec<SocketAddr> = (0..3).map(|_| free_address()).collect();
         let urls: Vec<String> = routes.iter().map(|one| format!("\"nats://{one}\"")).collect();
         let mut servers = Vec::new();
         for route in &routes {
             let lines = format!(
-                "server_name: n{}\ncluster {{ name: test, listen: \"{route}\", routes: [{}] }}\n{more}",
+                "server_name: n{}\ncluster {{ name: test, listen: \"{route}\", routes: [{}]\n\
+                 {of_cluster} }}\n{more}",
                 route.port(),
                 urls.join(", ")
             );
@@ -111,8 +121,19 @@ impl Nats {
 
     /// Starts it, again after [`kill`](Self::kill), on the same ports.
     pub(crate) async fn run(&mut self) {
-        let log = self.folder.path().join("log");
-        let log = fs::File::options().create(true).append(true).open(log).expect("a log");
+        self.launch();
+        until("nats-server answers", Duration::from_secs(20), || async {
+            // With streams, it answers here before clients may come.
+            self.try_varz("/healthz").await.is_some()
+                && TcpStream::connect(self.client).await.is_ok()
+        })
+        .await;
+    }
+
+    /// The same without waiting for it.
+    pub(crate) fn launch(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.log_path());
+        let log = log.expect("a log");
         let process = Command::new(binary())
             .args(&self.arguments)
             .stdin(Stdio::null())
@@ -121,12 +142,36 @@ impl Nats {
             .spawn()
             .expect("nats-server starts");
         self.process = Some(process);
-        until("nats-server answers", Duration::from_secs(20), || async {
-            // With streams, it answers here before clients may come.
-            self.try_varz("/healthz").await.is_some()
-                && TcpStream::connect(self.client).await.is_ok()
+    }
+
+    /// Whether it was not killed.
+    pub(crate) const fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether it answers, and has all that it stores.
+    pub(crate) async fn is_well(&self) -> bool {
+        self.try_varz("/healthz").await.is_some_and(|health| health["status"] == "ok")
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn gone(&mut self, limit: Duration) {
+        let process = self.process.as_mut().expect("it runs");
+        until("nats-server ends", limit, || {
+            let ended = process.try_wait().expect("a process").is_some();
+            async move { ended }
         })
         .await;
+        self.process = None;
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
     }
 
     /// `kill -9`.

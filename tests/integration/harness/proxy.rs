@@ -18,6 +18,8 @@ pub(crate) enum Weather {
     BlackHole,
     /// What the client sends arrives, and no answer comes back.
     Half,
+    /// What the server sends arrives, and nothing of what the client says.
+    Unheard,
     /// Connections end, also new ones.
     Cut,
 }
@@ -61,7 +63,13 @@ async fn accept(listener: TcpListener, target: SocketAddr, weather: Arc<watch::S
             weather.subscribe(),
             &[Weather::Pass, Weather::Half],
         ));
-        pumps.spawn(pump(from_server, to_client, weather.subscribe(), &[Weather::Pass]));
+        pumps.spawn(pump(
+            from_server,
+            to_client,
+            weather.subscribe(),
+            &[Weather::Pass, Weather::Unheard],
+        ));
+        while pumps.try_join_next().is_some() {}
     }
 }
 
