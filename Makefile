@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: test check fmt dev bench versions tools
+.PHONY: test check fmt dev bench torture versions tools
 
 # What is not Rust goes into target/tools; a second run needs no network.
 TOOLS := target/tools/python
@@ -47,3 +47,7 @@ versions: tools
 		NATS_SERVER=$(CURDIR)/$$place/bin/nats-server \
 			$(CARGO) test --locked --test integration -- laws:: streams:: permissions::; \
 	done
+
+# For hours; with SCENARIO=name and SEED=number, or SEEDS=count, for less: tests/torture/README.md.
+torture: tools
+	$(CARGO) test --locked --release --test integration -- --ignored --exact torture::the_torture --nocapture

@@ -82,6 +82,9 @@ mod tokens;
 #[cfg(test)]
 mod topics;
 #[cfg(test)]
+#[path = "../torture/mod.rs"]
+mod torture;
+#[cfg(test)]
 mod unharmed;
 #[cfg(test)]
 mod versions;
