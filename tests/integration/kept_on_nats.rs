@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::harness::{Browser, Gateway, Nats, SOON, Settings, pass, run, soon};
+use crate::harness::{Browser, Gateway, Nats, SOON, Settings, pass, run, soon, until};
 
 async fn keeps(nats: &Nats) -> Gateway {
     let line = "namespaces: {open: {history: {messages: 100000}}}";
@@ -137,6 +137,35 @@ fn what_is_forged_changes_nothing() {
             let page: Value = page.json().await.expect("JSON");
             assert_eq!(page["items"], json!(live));
         }
+    });
+}
+
+/// Headers that are none, or no text: whoever sent them harms nobody else. What comes before and behind
+/// is heard, and read by whoever comes back.
+#[test]
+fn broken_headers_stop_nobody() {
+    run(async {
+        let nats = Nats::with_streams().await;
+        let node = keeps(&nats).await;
+        let mut reader = node.browser("").await;
+        reader.subscribe("open.**").await;
+        let first: Value = node.publish("open.f", "1").await.json().await.expect("JSON");
+        for broken in [&b"NATS/1.0\r\nX: \xff\r\n\r\n"[..], b"NATS/1.0\r\nno colon\r\n\r\n"] {
+            publish_raw(&nats, "tidegate.in.open.broken", broken, "2").await;
+        }
+        until("it is published", 2 * SOON, async || {
+            node.publish("open.f", "3").await.status() == 200
+        })
+        .await;
+        for node in [&node, &keeps(&nats).await] {
+            let mut late = node.browser("").await;
+            let from = json!({"cursor": first["cursor"]});
+            let ask = json!({"type": "subscribe", "topic": "open.f", "from": from});
+            let part = late.ask(ask).await;
+            assert_eq!(part["recovered"], true, "{part}");
+            assert_eq!(late.message().await["data"], 3);
+        }
+        while reader.message().await["data"] != 3 {}
     });
 }
 

@@ -18,7 +18,7 @@ use tracing::{debug, error, warn};
 
 use super::random_ms;
 use super::request::{AskError, Requests};
-use super::stored::{LAST_SEQUENCE, Place, last};
+use super::stored::{LAST_SEQUENCE, Place, Told, last};
 use super::stream::{self, Info, StreamError, Wanted};
 use super::subject::Subjects;
 use crate::bus::ReadError;
@@ -42,6 +42,10 @@ const AGAIN_MOST_MS: u64 = 320;
 /// From this try on, who leads the stream is asked what is missing.
 const ASKED_FROM: u32 = 4;
 const TRIES_MAX: u32 = 30;
+/// Reads that a lost connection has ended, before messages are read one by one.
+const CUTS_MAX: u32 = 2;
+/// So many of them, before they are again read by the page.
+const TOLD_ITEMS: usize = 64;
 const HEAD_AGAIN_LEAST: Duration = Duration::from_millis(50);
 const HEAD_AGAIN_SPREAD_MS: u64 = 150;
 /// A stream that is gone is made again no faster than this.
@@ -63,6 +67,12 @@ pub(super) struct Kept {
     epoch: AtomicU64,
     /// When the stream was made sure of.
     provisioned: Mutex<Option<Instant>>,
+}
+
+/// How who leads the stream tells one message.
+#[derive(Deserialize)]
+struct Answer<M> {
+    message: M,
 }
 
 /// What a read has brought.
@@ -159,7 +169,7 @@ impl Kept {
         let Want { from, until, items, bytes, .. } = want;
         let (items, bytes) = (items.clamp(1, PAGE_ITEMS), bytes.min(PAGE_BYTES));
         let mut page = Page { entries: Vec::new(), end: from - 1 };
-        let mut again = Again::new();
+        let (mut again, mut cuts) = (Again::new(), 0);
         while page.end < until {
             let next = page.end + 1;
             let mut question = json!({ "seq": next, "batch": items, "max_bytes": bytes });
@@ -178,8 +188,20 @@ impl Kept {
                     }
                 }
                 Ok(Pulled::Nothing) => {}
-                Ok(Pulled::TooMany) | Err(_) => {
+                Ok(Pulled::TooMany) => {
                     again.pause().await?;
+                    continue;
+                }
+                Err(why) => {
+                    again.pause().await?;
+                    cuts += u32::from(why == AskError::Down);
+                    if cuts >= CUTS_MAX {
+                        // One that cannot be read ends the connection that brings it.
+                        self.take_told(filter, until, &mut page).await;
+                        if page.end > from {
+                            break;
+                        }
+                    }
                     continue;
                 }
             }
@@ -215,6 +237,30 @@ impl Kept {
         }
     }
 
+    /// The same one by one, as told by who leads the stream: slow, and it reads every message.
+    async fn take_told(&self, filter: Option<&str>, until: u64, page: &mut Page) {
+        let (subject, filter) = (self.wanted.names.get(), filter.unwrap_or(">"));
+        let (items, mut bytes) = (page.entries.len() + TOLD_ITEMS, 0);
+        while page.end < until && page.entries.len() < items && bytes < PAGE_BYTES {
+            let question = json!({ "seq": page.end + 1, "next_by_subj": filter });
+            let told = stream::call(&self.live, &subject, text(&question), ASK).await;
+            let (Ok(Answer::<Told> { message }), Some(epoch)) = (told, self.epoch()) else {
+                return;
+            };
+            bytes += message.bytes();
+            if message.seq > until {
+                page.end = until;
+                return;
+            }
+            let topic = self.subjects.read(&self.wanted.namespace, &message.subject);
+            let Some(stored) = message.stored(topic, epoch) else {
+                return;
+            };
+            page.end = stored.offset;
+            page.entries.push(stored);
+        }
+    }
+
     fn stored(&self, place: Place<'_>, message: &Message, epoch: Epoch) -> Stored {
         let topic = self.subjects.read(&self.wanted.namespace, place.subject());
         place.stored(topic, &message.payload, epoch)
@@ -243,15 +289,11 @@ impl Kept {
     /// The Offset of the one message that is asked for, as told by who leads the stream.
     async fn first(&self, question: &Value) -> Result<u64, StreamError> {
         #[derive(Deserialize)]
-        struct Got {
-            message: Found,
-        }
-        #[derive(Deserialize)]
         struct Found {
             seq: u64,
         }
         let subject = self.wanted.names.get();
-        let got: Got = stream::call(&self.live, &subject, text(question), ASK).await?;
+        let got: Answer<Found> = stream::call(&self.live, &subject, text(question), ASK).await?;
         Ok(got.message.seq)
     }
 

@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Message};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde::Deserialize;
 
 use super::live;
 use super::stream::millis;
@@ -34,6 +37,42 @@ pub(super) struct Place<'a> {
     pub(super) offset: u64,
     /// When it was stored.
     pub(super) time: Timestamp,
+}
+
+/// A message as who leads the stream tells it: whatever its headers are, here they are only text.
+#[derive(Deserialize)]
+pub(super) struct Told {
+    pub(super) seq: u64,
+    pub(super) subject: String,
+    time: String,
+    #[serde(default)]
+    hdrs: String,
+    #[serde(default)]
+    data: String,
+}
+
+impl Told {
+    /// What it is told with.
+    pub(super) fn bytes(&self) -> usize {
+        self.subject.len() + self.hdrs.len() + self.data.len()
+    }
+
+    /// The whole of it, without those headers that cannot be read. None if it was told badly.
+    pub(super) fn stored(&self, topic: Option<Topic>, epoch: Epoch) -> Option<Stored> {
+        let payload = STANDARD.decode(&self.data).ok()?.into();
+        let mut headers = HeaderMap::new();
+        for line in STANDARD.decode(&self.hdrs).ok()?.split(|byte| *byte == b'\n').skip(1) {
+            let line = std::str::from_utf8(line).ok().and_then(|line| line.split_once(':'));
+            if let Some((name, value)) = line
+                && let Ok(name) = name.parse::<HeaderName>()
+                && let Ok(value) = value.trim().parse::<HeaderValue>()
+            {
+                headers.append(name, value);
+            }
+        }
+        let place = Place { headers: &headers, offset: self.seq, time: millis(&self.time) };
+        Some(place.stored(topic, &payload, epoch))
+    }
 }
 
 impl<'a> Place<'a> {
