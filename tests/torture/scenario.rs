@@ -63,6 +63,8 @@ impl Storm<'_> {
     /// Does one scenario, from one moment of the run to another if that is up to it.
     pub(crate) async fn play(&mut self, name: &str, from: Ms, until: Ms) {
         at(&self.fleet.world, from).await;
+        // What came before it may have taken longer.
+        let until = until + self.fleet.world.now().saturating_sub(from);
         match name {
             "calm" => {}
             "gateway-killed" => self.gateway_killed(until).await,
