@@ -282,8 +282,14 @@ impl World {
     /// Copies on their way do not come any more.
     fn forget_copies(&mut self, namespace: &str) {
         for listener in self.listeners.values_mut() {
-            if matches!(&listener.wants, Wants::Namespace(name) if **name == *namespace) {
-                listener.queue.clear();
+            if !matches!(&listener.wants, Wants::Namespace(name) if **name == *namespace) {
+                continue;
+            }
+            for arrival in std::mem::take(&mut listener.queue).into_values() {
+                if let Arrival::Stored(Stored { publication: Some(one), .. }) = arrival {
+                    let number: usize = one.id.parse().unwrap();
+                    self.truth.log[number].dropped = true;
+                }
             }
         }
     }
