@@ -231,10 +231,10 @@ impl Gateway {
         fs::read_dir(format!("/proc/{}/fd", self.id())).expect("/proc").count()
     }
 
-    /// Resident memory of the process, in bytes.
+    /// Resident memory of its own, in bytes: pages of the program are not counted.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("/proc");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
         let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
         kib * 1_024
     }
