@@ -108,7 +108,8 @@ impl<B: Bus> Open<B> {
     /// Begins the next read, if none is under way.
     pub(super) fn start_read(&mut self) {
         while self.reads.reading.is_none() {
-            let floor = self.ring.floor();
+            // Beyond the floor: it rises while this is read, and nobody would ever reach it.
+            let until = self.ring.above_floor();
             if self.reads.gathered_at.is_some_and(|at| at <= Instant::now()) {
                 let most = (self.config.read_bytes / self.part.bytes).max(1);
                 let rest = self.reads.below.split_off(most.min(self.reads.below.len()));
@@ -116,7 +117,7 @@ impl<B: Bus> Open<B> {
                 self.reads.gathered_at = (!self.reads.below.is_empty()).then(Instant::now);
                 let reader = self.reader();
                 self.reads.reading = Some(Box::pin(async move {
-                    Answer::Dealt(reader.deal(attaches, floor, &[]).await)
+                    Answer::Dealt(reader.deal(attaches, until, &[]).await)
                 }));
                 return;
             }
@@ -127,7 +128,7 @@ impl<B: Bus> Open<B> {
             self.reads.reading = match job {
                 Job::Topics(attach) => Some(Box::pin(async move {
                     let topics = Arc::clone(&attach.patterns);
-                    Answer::Dealt(reader.deal(vec![attach], floor, &topics).await)
+                    Answer::Dealt(reader.deal(vec![attach], until, &topics).await)
                 })),
                 Job::Newest { attach, above } => match self.known_snapshot(&attach, above) {
                     Some(newest) => {

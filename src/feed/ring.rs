@@ -112,6 +112,11 @@ impl Ring {
         self.head_time
     }
 
+    /// An Offset that the floor takes a while to reach: a quarter of the way to the head.
+    pub(super) const fn above_floor(&self) -> u64 {
+        self.floor + (self.head - self.floor) / 4
+    }
+
     pub(super) const fn floor(&self) -> u64 {
         self.floor
     }
