@@ -279,18 +279,32 @@ impl<B: Bus> Open<B> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use tokio::sync::mpsc;
     use tokio::task::JoinSet;
+    use tokio::time::sleep;
 
     use crate::bus::Bus as _;
     use crate::bus::memory::Memory;
+    use crate::feed::lagging::Lagging;
     use crate::feed::{Config, Directory, Event, Feeds, ShardId, Ticket};
     use crate::namespace::{self, History, Namespaces};
     use crate::protocol::replay::{Begin, Replay};
     use crate::protocol::{From, GapReason};
     use crate::publication::{Publication, Timestamp};
     use crate::topic::Topic;
+
+    fn publication(n: u64) -> Publication {
+        Publication {
+            topic: Topic::parse("k.a").unwrap(),
+            id: n.to_string().into(),
+            time: Timestamp(n),
+            user: None,
+            payload: "1".into(),
+            trace: None,
+        }
+    }
 
     /// A replay from history in parts of two, while retention takes two that were to come: the part
     /// in which they would have come says so, as its client may leave behind it.
@@ -300,15 +314,7 @@ mod tests {
         let bus = Memory::new([("k", &rules)], || Timestamp(1));
         let publish = async |numbers: std::ops::RangeInclusive<u64>| {
             for n in numbers {
-                let publication = Publication {
-                    topic: Topic::parse("k.a").unwrap(),
-                    id: n.to_string().into(),
-                    time: Timestamp(n),
-                    user: None,
-                    payload: "1".into(),
-                    trace: None,
-                };
-                bus.publish(publication).await.unwrap();
+                bus.publish(publication(n)).await.unwrap();
             }
         };
         let config = namespace::Config { history: Some(rules.clone()), ..Default::default() };
@@ -343,5 +349,53 @@ mod tests {
         assert_eq!((brings(&second)[0], second.recovered), (4, Err(GapReason::HistoryTrimmed)));
         let third = next(Begin::Rest(second.rest.unwrap())).await;
         assert_eq!(third.recovered, Ok(()));
+    }
+
+    /// Who begins below the ring reaches it, although the ring goes on all the time while history is
+    /// read: a read takes as long as some Publications.
+    #[tokio::test(start_paused = true)]
+    async fn a_ring_that_goes_on_is_reached() {
+        let rules = History { messages: 100_000, ..History::default() };
+        let memory = Memory::new([("k", &rules)], || Timestamp(1));
+        let bus = Lagging::read_slowly(memory, Duration::from_millis(20));
+        let config = namespace::Config { history: Some(rules), ..Default::default() };
+        let namespaces = Arc::new(Namespaces::new([("k".to_owned(), config)].into(), false));
+        let config = Config { namespaces, ring_items: 40, ..Config::default() };
+        let ((feeds, asks), (inbox, mut events)) = (Feeds::channel(), mpsc::channel(99_999));
+        // They end with the test.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Directory::new(config, bus.clone(), asks, vec![inbox]).run());
+        let attach = |from| {
+            let ticket = Ticket { connection: 1, number: 1 };
+            let begin = Begin::From(from);
+            feeds.attach(ShardId(0), ["k.a".parse().unwrap()].into(), begin, ticket).unwrap();
+        };
+        let publish = async move |n| bus.publish(publication(n)).await.unwrap().cursor.unwrap();
+        attach(From::Live);
+        assert!(matches!(events.recv().await, Some(Event::Attached(..))));
+        let first = publish(1).await;
+        for n in 2..100 {
+            publish(n).await;
+        }
+        let hundredth = publish(100).await;
+        while !matches!(events.recv().await, Some(Event::Live(_, last)) if last.cursor() == Some(hundredth))
+        {
+        }
+        tasks.spawn(async move {
+            for n in 101.. {
+                publish(n).await;
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        attach(From::Cursor([first].into()));
+        let replay = loop {
+            match events.recv().await {
+                Some(Event::Attached(_, replay)) => break replay,
+                Some(_) => {}
+                None => panic!("the Feed goes on"),
+            }
+        };
+        assert_eq!(replay.recovered, Ok(()));
+        assert!(replay.envelopes.len() >= 99);
     }
 }

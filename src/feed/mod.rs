@@ -5,9 +5,10 @@
 //! Feed. When the last Shard has let go of it, it lingers, so that a page reload costs nothing
 //! upstream. This file is the directory, one actor that knows which Feeds are open and who is
 //! interested. A Feed itself is `live` (best effort) or `kept`, which also brings what was missed:
-//! from its `ring`, else from history (`attach`, `read`), and mends its holes (`repair`). They
-//! know the Bus, Publications and Envelopes; they know no Connection and no socket. Shards speak to them through [`Feeds`] and hear from them through their
-//! own inbox, where the order of [`Event`]s is the order of their world.
+//! from its `ring`, else from history (`attach`, `history`, `read`), and mends its holes (`repair`).
+//! They know the Bus, Publications and Envelopes; they know no Connection and no socket. Shards speak
+//! to them through [`Feeds`] and hear from them through their own inbox, where the order of [`Event`]s
+//! is the order of their world.
 //!
 //! ```text
 //!     first attach         subscribed         last detach          `linger` over
@@ -19,6 +20,8 @@
 mod attach;
 mod history;
 mod kept;
+#[cfg(test)]
+mod lagging;
 mod live;
 mod opening;
 mod read;

@@ -345,65 +345,11 @@ impl Hands {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use tokio::sync::watch;
-
     use super::*;
-    use crate::bus::history::Page as Part;
-    use crate::bus::memory::{Memory, Subscription};
-    use crate::bus::{Link, PublishError, Receipt, SubscribeError};
+    use crate::bus::memory::Memory;
+    use crate::feed::lagging::Lagging;
     use crate::namespace::History;
     use crate::publication::Publication;
-
-    /// A Bus whose newest values are at first these old ones.
-    #[derive(Clone)]
-    struct Lagging(Memory, Arc<Mutex<Vec<Newest>>>);
-
-    impl Bus for Lagging {
-        type Live = Subscription;
-
-        async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
-            self.0.publish(publication).await
-        }
-
-        async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, SubscribeError> {
-            self.0.subscribe(pattern).await
-        }
-
-        async fn follow(&self, namespace: &str) -> Result<Subscription, SubscribeError> {
-            self.0.follow(namespace).await
-        }
-
-        async fn head(&self, namespace: &str) -> Result<Head, ReadError> {
-            self.0.head(namespace).await
-        }
-
-        async fn read(&self, namespace: &str, want: Want<'_>) -> Result<Part, ReadError> {
-            self.0.read(namespace, want).await
-        }
-
-        async fn newest(
-            &self,
-            namespace: &str,
-            patterns: &[Pattern],
-            topics_max: usize,
-        ) -> Result<Newest, ReadError> {
-            let old = self.1.lock().unwrap().pop();
-            match old {
-                Some(old) => Ok(old),
-                None => self.0.newest(namespace, patterns, topics_max).await,
-            }
-        }
-
-        async fn since(&self, _: &str, _: Timestamp) -> Result<Option<u64>, ReadError> {
-            Err(ReadError::Unavailable)
-        }
-
-        fn link(&self) -> watch::Receiver<Link> {
-            self.0.link()
-        }
-    }
 
     /// What has a 2xx stands in a snapshot that is asked for afterwards, also if whoever answers does
     /// not know of it at first; and a Reader of another history than the one that is there has none.
@@ -426,7 +372,7 @@ mod tests {
         bus.publish(draft("2")).await.unwrap();
         let epoch = bus.head("dash").await.unwrap().epoch;
         let reader = |epoch, tries| Reader {
-            bus: Lagging(bus.clone(), Arc::new(Mutex::new(vec![old.clone(); tries]))),
+            bus: Lagging::told_of_old(bus.clone(), vec![old.clone(); tries]),
             namespace: "dash".into(),
             epoch,
             bounds: Bounds { items: 9, bytes: 9_999 },

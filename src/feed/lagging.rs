@@ -1,0 +1,79 @@
+//! A Bus for tests: one in memory that answers late, or with what was true before. It knows no Feed.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::bus::history::{Head, Newest, Page, ReadError, Want};
+use crate::bus::memory::{Memory, Subscription};
+use crate::bus::{Bus, Link, PublishError, Receipt, SubscribeError};
+use crate::publication::{Publication, Timestamp};
+use crate::topic::Pattern;
+
+#[derive(Clone)]
+pub(super) struct Lagging {
+    memory: Memory,
+    /// The first answers about newest values, the last of them first.
+    newest: Arc<Mutex<Vec<Newest>>>,
+    read_takes: Duration,
+}
+
+impl Lagging {
+    /// Whose newest values are at first these.
+    pub(super) fn told_of_old(memory: Memory, newest: Vec<Newest>) -> Self {
+        Self { memory, newest: Arc::new(Mutex::new(newest)), read_takes: Duration::ZERO }
+    }
+
+    /// Each page of which takes so long.
+    pub(super) fn read_slowly(memory: Memory, read_takes: Duration) -> Self {
+        Self { memory, newest: Arc::default(), read_takes }
+    }
+}
+
+impl Bus for Lagging {
+    type Live = Subscription;
+
+    async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
+        self.memory.publish(publication).await
+    }
+
+    async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, SubscribeError> {
+        self.memory.subscribe(pattern).await
+    }
+
+    async fn follow(&self, namespace: &str) -> Result<Subscription, SubscribeError> {
+        self.memory.follow(namespace).await
+    }
+
+    async fn head(&self, namespace: &str) -> Result<Head, ReadError> {
+        self.memory.head(namespace).await
+    }
+
+    async fn read(&self, namespace: &str, want: Want<'_>) -> Result<Page, ReadError> {
+        sleep(self.read_takes).await;
+        self.memory.read(namespace, want).await
+    }
+
+    async fn newest(
+        &self,
+        namespace: &str,
+        patterns: &[Pattern],
+        topics_max: usize,
+    ) -> Result<Newest, ReadError> {
+        let old = self.newest.lock().unwrap().pop();
+        match old {
+            Some(old) => Ok(old),
+            None => self.memory.newest(namespace, patterns, topics_max).await,
+        }
+    }
+
+    async fn since(&self, _: &str, _: Timestamp) -> Result<Option<u64>, ReadError> {
+        Err(ReadError::Unavailable)
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.memory.link()
+    }
+}
