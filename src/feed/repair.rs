@@ -7,7 +7,8 @@
 //!
 //! A history may lose its end and use Offsets again. By the time of a check it may stand where we do,
 //! or further, so a check also reads the last few that were handed on: each that is still there must
-//! be what it was. Times rise with Offsets; a copy that breaks this is of a history written anew.
+//! be what it was. A time says nothing beside that of another Offset: those who write in turn have
+//! clocks of their own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -211,12 +212,7 @@ impl<B: Bus> Open<B> {
             true => self.ring.time_at(stored.offset),
             false => self.aside.get(&stored.offset).map(|other| other.time),
         };
-        let anew = match known {
-            Some(time) => time != stored.time,
-            None if stored.offset > head => false,
-            None => self.ring.time_from(stored.offset).is_some_and(|time| time < stored.time),
-        };
-        if anew {
+        if known.is_some_and(|time| time != stored.time) {
             // Its place is used again. By the time of a check the new history may stand where we do,
             // and look like ours.
             return self.distrust();

@@ -145,15 +145,6 @@ impl Ring {
         self.get(offset).map(|entry| entry.stored.time)
     }
 
-    /// When the first that is known here at this Offset or above it was stored.
-    pub(super) fn time_from(&self, offset: u64) -> Option<Timestamp> {
-        if offset <= self.floor && self.floor_time.is_some() {
-            return self.floor_time;
-        }
-        let at = self.entries.partition_point(|entry| entry.offset() < offset);
-        self.entries.get(at).map(|entry| entry.stored.time).or(self.head_time)
-    }
-
     /// The last few, and when they were stored.
     pub(super) fn newest(&self, items: usize) -> impl Iterator<Item = (u64, Timestamp)> {
         let entries = self.entries.iter().rev().map(|entry| (entry.offset(), entry.stored.time));
