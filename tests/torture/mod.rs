@@ -310,6 +310,15 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Runs one, in which no promise may be broken.
+fn holds(torture: Torture) {
+    run(async {
+        let (line, words) = torture.run().await;
+        println!("{line}");
+        assert!(words.is_empty(), "{}", words.join("\n"));
+    });
+}
+
 /// In every run five faults in a row, small: a reader that is slow, a gateway and a leader that are
 /// killed, a black hole before NATS, and gateways that are replaced. Nothing is lost without a word,
 /// nothing comes twice, out of order, or to whom it is not for. In full size that is
@@ -338,11 +347,7 @@ fn a_small_torture() {
         left: Left::Feeds,
         command: "cargo test --test integration a_small_torture".to_owned(),
     };
-    run(async {
-        let (line, words) = small.run().await;
-        println!("{line}");
-        assert!(words.is_empty(), "{}", words.join("\n"));
-    });
+    holds(small);
 }
 
 /// The same on one node and a Bus in memory: with the node its history goes, and everybody is told.
@@ -368,11 +373,7 @@ fn a_small_torture_in_memory() {
         left: Left::Feeds,
         command: "cargo test --test integration a_small_torture_in_memory".to_owned(),
     };
-    run(async {
-        let (line, words) = small.run().await;
-        println!("{line}");
-        assert!(words.is_empty(), "{}", words.join("\n"));
-    });
+    holds(small);
 }
 
 /// Every scenario in full size, or those that `SCENARIO` names, with seeds 1 to `SEEDS`, or `SEED`.

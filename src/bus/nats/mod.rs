@@ -334,7 +334,10 @@ impl Connection {
     async fn whole(&self) -> Option<u64> {
         let mut link = self.link.clone();
         loop {
-            let Link { connected, since, .. } = link.borrow_and_update().clone();
+            let (connected, since) = {
+                let now = link.borrow_and_update();
+                (now.connected, now.since)
+            };
             if connected && link::is_connected(&self.client) {
                 return Some(link::generation(&self.client));
             }
