@@ -169,6 +169,38 @@ fn broken_headers_stop_nobody() {
     });
 }
 
+/// A snapshot holds such a message as well, and all others; a page of state does.
+#[test]
+fn a_snapshot_holds_what_has_broken_headers() {
+    run(async {
+        let nats = Nats::with_streams().await;
+        let node = keeps(&nats).await;
+        node.publish("open.a", "1").await;
+        publish_raw(&nats, "tidegate.in.open.broken", b"NATS/1.0\r\nX: \xff\r\n\r\n", "2").await;
+        until("it is published", 2 * SOON, async || {
+            node.publish("open.b", "3").await.status() == 200
+        })
+        .await;
+        for node in [&node, &keeps(&nats).await] {
+            let mut late = node.browser("").await;
+            let ask = json!({"type": "subscribe", "topic": "open.**", "from": "last"});
+            let part = late.ask(ask).await;
+            assert_eq!(
+                (&part["recovered"], &part["replayed"]),
+                (&json!(true), &json!(3)),
+                "{part}"
+            );
+            for expected in [1, 2, 3] {
+                assert_eq!(late.message().await["data"], expected);
+            }
+            let page = node.request(Method::GET, "/v1/topics/open.**/state").send().await;
+            let page: Value = page.expect("an answer").json().await.expect("JSON");
+            let values = page["items"].as_array().expect("items").iter().map(|one| &one["data"]);
+            assert_eq!(values.collect::<Vec<_>>(), [1, 2, 3], "{page}");
+        }
+    });
+}
+
 /// Publishes numbers over this node, whichever is in this place, until told to stop; then the end.
 async fn hammer(node: Arc<Mutex<Gateway>>, from: &'static str, stop: Arc<AtomicBool>) {
     for n in 0.. {

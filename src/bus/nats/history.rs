@@ -5,6 +5,7 @@
 //! there up to its *last* message is gone for good, since a replica takes messages in their order.
 //! Beyond that, who leads the stream is asked.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -305,9 +306,14 @@ impl Kept {
     ) -> Result<Newest, ReadError> {
         let filters: Vec<String> =
             patterns.iter().map(|pattern| self.subjects.pattern(pattern)).collect();
-        let mut again = Again::new();
+        let (mut again, mut cuts) = (Again::new(), 0);
         loop {
-            match self.try_newest(&filters, topics_max).await {
+            let tried = match cuts < CUTS_MAX {
+                true => self.try_newest(&filters, topics_max, &mut cuts).await,
+                // One that cannot be read ends the connection that brings it.
+                false => self.newest_told(&filters, topics_max).await,
+            };
+            match tried {
                 Ok(Some(newest)) => return Ok(newest),
                 Err(ReadError::TooManyTopics) => return Err(ReadError::TooManyTopics),
                 Ok(None) | Err(ReadError::Unavailable) => again.pause().await?,
@@ -320,12 +326,17 @@ impl Kept {
         &self,
         filters: &[String],
         topics_max: usize,
+        cuts: &mut u32,
     ) -> Result<Option<Newest>, ReadError> {
         let head = self.head().await?;
         let mut newest = Newest { entries: Vec::new(), as_of: 0 };
         let mut question = json!({ "multi_last": filters, "max_bytes": PAGE_BYTES });
         loop {
-            match self.pull(&question).await.map_err(|_| ReadError::Unavailable)? {
+            let pulled = self.pull(&question).await.map_err(|why| {
+                *cuts += u32::from(why == AskError::Down);
+                ReadError::Unavailable
+            })?;
+            match pulled {
                 Pulled::Page(messages, end) => {
                     let number = |name| last(&end, name).and_then(|text| text.parse::<u64>().ok());
                     let (Some(as_of), Some(sent)) = (number(UP_TO), number(LAST_SEQUENCE)) else {
@@ -359,6 +370,44 @@ impl Kept {
         }
         newest.entries.sort_unstable_by_key(|stored| stored.offset);
         newest.entries.dedup_by_key(|stored| stored.offset);
+        Ok(Some(newest))
+    }
+
+    /// The same Topic by Topic, as told by who leads the stream: slow. None if it must be asked again.
+    async fn newest_told(
+        &self,
+        filters: &[String],
+        topics_max: usize,
+    ) -> Result<Option<Newest>, ReadError> {
+        let head = self.head().await?;
+        let names = &self.wanted.names;
+        let mut subjects = BTreeSet::new();
+        for filter in filters {
+            let Ok(found) = stream::subjects(&self.live, names, filter).await else {
+                return Ok(None);
+            };
+            subjects.extend(found);
+        }
+        if subjects.len() > topics_max {
+            return Err(ReadError::TooManyTopics);
+        }
+        let mut newest = Newest { entries: Vec::new(), as_of: head.last };
+        for subject in subjects {
+            let question = text(&json!({ "last_by_subj": subject }));
+            match stream::call(&self.live, &names.get(), question, ASK).await {
+                Ok(Answer::<Told> { message }) if message.seq <= head.last => {
+                    let topic = self.subjects.read(&self.wanted.namespace, &message.subject);
+                    let Some(stored) = message.stored(topic, head.epoch) else {
+                        return Ok(None);
+                    };
+                    newest.entries.push(stored);
+                }
+                // A newer one comes behind the snapshot.
+                Ok(_) | Err(StreamError::Missing) => {}
+                Err(_) => return Ok(None),
+            }
+        }
+        newest.entries.sort_unstable_by_key(|stored| stored.offset);
         Ok(Some(newest))
     }
 

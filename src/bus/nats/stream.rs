@@ -4,6 +4,7 @@
 //! smaller, and one that no node made is never touched. What counts in the end is the configuration
 //! that the server *echoes*: older servers take fields that they do not know, and ignore them.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -178,6 +179,27 @@ pub(super) async fn info(requests: &Requests, names: &Names) -> Result<Info, Str
         true => Ok(info),
         false => Err(StreamError::Unavailable("nobody leads the stream".to_owned())),
     }
+}
+
+/// Every subject of a filter that the stream has a message of, as told by who leads it; of very many
+/// only the first.
+pub(super) async fn subjects(
+    requests: &Requests,
+    names: &Names,
+    filter: &str,
+) -> Result<Vec<String>, StreamError> {
+    #[derive(Deserialize)]
+    struct Told {
+        state: Found,
+    }
+    #[derive(Deserialize)]
+    struct Found {
+        #[serde(default)]
+        subjects: HashMap<String, u64>,
+    }
+    let question = json!({ "subjects_filter": filter }).to_string();
+    let told: Told = call(requests, &names.info(), question.into(), ASK).await?;
+    Ok(told.state.subjects.into_keys().collect())
 }
 
 /// Asks JetStream something, and reads the answer.
