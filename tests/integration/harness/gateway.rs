@@ -1,11 +1,12 @@
 //! A gateway as a real process, on free ports of this machine, that ends with the test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -282,10 +283,17 @@ impl Drop for Gateway {
     }
 }
 
-/// An address that was free a moment ago.
+/// An address that was free a moment ago, and that nobody else here was given: the kernel may name one
+/// twice in a row.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        if GIVEN.lock().expect("nobody panics here").insert(address) {
+            return address;
+        }
+    }
 }
 
 fn yaml(
