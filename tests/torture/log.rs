@@ -55,7 +55,7 @@ pub(crate) struct Sent {
 }
 
 /// Why something is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub(crate) enum Reason {
     BusInterrupted,
     HistoryTrimmed,

@@ -44,7 +44,7 @@ impl Artifact<'_> {
         let verdict = if broken.is_empty() { "clean".to_owned() } else { format!("{broken:?}") };
         format!(
             "{:16} seed {:3}: {verdict}; {} ok {} fail {} unknown, {} deliveries, {} replayed; \
-             {} resumes, {} not recovered, {} false alarms; {} gaps, {} for nothing; stall {} ms, \
+             {} resumes, {} not recovered, {} false alarms {:?}; {} gaps, {} for nothing; stall {} ms, \
              answers {}/{} ms, caught up {} ms, works {} ms, moved {}: p50 {} p99 {} ms, told {} ms",
             self.scenario,
             self.seed,
@@ -56,6 +56,7 @@ impl Artifact<'_> {
             figures.resumes,
             figures.not_recovered,
             figures.false_alarms,
+            figures.false_alarms_by_reason,
             figures.kept_gaps,
             figures.kept_gaps_for_nothing,
             figures.stall_ms,

@@ -129,9 +129,7 @@ fn alarms(truth: &Truth<'_>, one: &Subscription, right: &HashSet<usize>, verdict
                 let since = last_begun.replace(note.at).unwrap_or(note.at);
                 let Some(from) = asked.take() else { continue };
                 verdict.figures.resumes += 1;
-                if reason.is_none() {
-                    continue;
-                }
+                let Some(reason) = reason else { continue };
                 verdict.figures.not_recovered += 1;
                 // Where retention did not take it, the first who come back can prove nothing.
                 let destroyed =
@@ -139,6 +137,7 @@ fn alarms(truth: &Truth<'_>, one: &Subscription, right: &HashSet<usize>, verdict
                 let other = place.is_some_and(|place| place.epoch != from.epoch);
                 if !right.contains(&at) && !other && !destroyed {
                     verdict.figures.false_alarms += 1;
+                    *verdict.figures.false_alarms_by_reason.entry(reason).or_default() += 1;
                 }
             }
             What::Gap(_) => {

@@ -26,7 +26,7 @@ mod order;
 mod tests;
 mod told;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -81,7 +81,7 @@ impl Limits {
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Verdict {
     /// How often each invariant was broken.
-    pub(crate) broken: std::collections::BTreeMap<&'static str, usize>,
+    pub(crate) broken: BTreeMap<&'static str, usize>,
     /// The first of each, in words.
     pub(crate) words: Vec<String>,
     pub(crate) figures: Figures,
@@ -100,6 +100,8 @@ pub(crate) struct Figures {
     pub(crate) not_recovered: usize,
     /// Of these, where nothing was missing.
     pub(crate) false_alarms: usize,
+    /// What these were told.
+    pub(crate) false_alarms_by_reason: BTreeMap<Reason, usize>,
     /// A `gap` on a kept Subscription.
     pub(crate) kept_gaps: usize,
     /// Of these, where nothing was missing.
