@@ -22,6 +22,10 @@ use super::world::{Orders, World};
 const PATIENT_PERCENT: u64 = 80;
 /// For no longer than this: well within the time for which a key is known.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The publisher of every tenth Topic waits for an answer no longer than this, if its Topic is kept, and
+/// then asks another node with the same key: what one node is waiting for keeps nobody else.
+const IMPATIENT_EVERY: usize = 10;
+const IMPATIENCE: Duration = Duration::from_secs(2);
 /// Which Topics those are that retention shall overrun, and how fast: as a publisher's limit allows.
 const HASTY_EVERY: usize = 5;
 const HASTE: Duration = Duration::from_millis(25);
@@ -89,11 +93,16 @@ impl Publisher {
         u64::try_from(self.every.as_millis()).expect("a short time")
     }
 
+    /// Whether it asks again before it is answered. Who does so has to go on until it is.
+    fn is_impatient(&self) -> bool {
+        self.world.topics[self.topic].kept && self.topic.is_multiple_of(IMPATIENT_EVERY)
+    }
+
     /// Publishes one, until it knows what became of it or has no patience left.
     async fn say(&mut self, n: u32, is_last: bool) -> Sent {
         let world = Arc::clone(&self.world);
         let kept = world.topics[self.topic].kept;
-        let patient = kept && (is_last || self.rng.percent(PATIENT_PERCENT));
+        let patient = kept && (is_last || self.is_impatient() || self.rng.percent(PATIENT_PERCENT));
         let began = world.now();
         let deadline = Instant::now() + PATIENCE;
         let mut sent = Sent {
@@ -140,7 +149,8 @@ impl Publisher {
             .body(body);
         let began = world.now();
         let mut answer = Answer { outcome: Outcome::Unknown, place: None, took: None, wrong: None };
-        let Ok(response) = request.send().await else {
+        let limit = if self.is_impatient() { IMPATIENCE } else { PATIENCE };
+        let Ok(Ok(response)) = timeout(limit, request.send()).await else {
             return answer;
         };
         let status = response.status();
