@@ -58,7 +58,7 @@ const PING: Duration = Duration::from_secs(4);
 /// Handing a message to the client takes no longer, or it is refused.
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// Whoever needs a link that has just been lost waits this long for it.
-const MOMENT: Duration = Duration::from_millis(1_500);
+const MOMENT: Duration = Duration::from_millis(2_500);
 /// A node that starts waits this long for a first answer; then it starts without.
 const FIRST_TRY: Duration = Duration::from_secs(3);
 /// It waits so much longer for the streams of kept Namespaces.
