@@ -216,6 +216,38 @@ fn no_publish_is_confirmed_falsely_by_a_frozen_server() {
     run(publish_through(Trouble::FrozenThenKilled));
 }
 
+/// A server that goes on speaking and hears nothing of its node is as good as none: who is on that node
+/// is told, though others' Publications still arrive there.
+#[test]
+fn a_node_that_nobody_hears_notices() {
+    run(async {
+        let nats = Nats::start().await;
+        let proxy = Proxy::start(nats.client).await;
+        let nodes = gateways(&[format!("nats://{}", proxy.address), nats.url()]).await;
+        let mut reader = nodes[0].browser("").await;
+        reader.subscribe("open.>").await;
+        proxy.set(Weather::Unheard);
+        let began = Instant::now();
+        let (mut n, mut told) = (0, false);
+        while !told && began.elapsed() < Duration::from_secs(20) {
+            assert_eq!(nodes[1].publish("open.a", n.to_string()).await.status(), 200);
+            // The loss is told before the link.
+            let frame = reader.next().await;
+            match frame["type"].as_str() {
+                Some("message") => n += 1,
+                Some("ping") => {}
+                Some("bus") => told = frame["connected"] == false,
+                Some("gap") => assert_eq!(frame["reason"], "bus_interrupted"),
+                _ => panic!("{frame}"),
+            }
+        }
+        assert!(told && n > 10, "told: {told}, after {n} messages");
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        proxy.set(Weather::Pass);
+        assert_eq!(pushes(&mut reader, &["bus"], Duration::from_secs(15)).await, true);
+    });
+}
+
 async fn publish_through(trouble: Trouble) {
     let mut nats = Nats::start().await;
     let proxy = Proxy::start(nats.client).await;

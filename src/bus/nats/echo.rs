@@ -10,11 +10,13 @@ use std::time::Duration;
 use async_nats::{Client, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
 
 use super::link;
+use crate::bus::Link;
 
 /// Who may wait for the next round.
 const WAITING_MAX: usize = 16_384;
@@ -22,6 +24,10 @@ const WAITING_MAX: usize = 16_384;
 const REFUSAL_YIELDS: usize = 4;
 /// A round that takes longer has failed.
 const ROUND: Duration = Duration::from_secs(2);
+/// From one pulse to the next.
+const PULSE: Duration = Duration::from_secs(2);
+/// So many in a row without an echo end the link.
+const PULSES_MAX: u32 = 3;
 
 /// Asks for rounds; clones share them.
 #[derive(Debug, Clone)]
@@ -45,6 +51,28 @@ impl Echo {
         let (answer, answered) = oneshot::channel();
         self.waiting.try_send(answer).ok()?;
         answered.await.ok()?
+    }
+}
+
+/// Asks for a round now and then, and ends a link on which nothing arrives any more. The client library
+/// asks for a sign of life only while it hears nothing, so it does not notice a server that speaks and
+/// is deaf.
+pub(super) async fn pulse(client: Client, link: watch::Receiver<Link>, echo: Echo) {
+    let mut failed = 0;
+    loop {
+        sleep(PULSE).await;
+        let generation = link::generation(&client);
+        let lives = !link.borrow().connected
+            || echo.round().await.is_some()
+            || link::generation(&client) != generation;
+        failed = if lives { 0 } else { failed + 1 };
+        if failed == PULSES_MAX {
+            failed = 0;
+            warn!("Nothing arrives at the NATS server any more; connecting anew");
+            if let Err(fault) = client.force_reconnect().await {
+                warn!(error = %fault, "NATS client");
+            }
+        }
     }
 }
 

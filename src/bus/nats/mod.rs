@@ -225,6 +225,7 @@ impl Nats {
         };
         tasks.spawn(rounds.run());
         tasks.spawn(watcher.run());
+        tasks.spawn(echo::pulse(client.clone(), link_end.clone(), echo.clone()));
         let streams = if kept.is_empty() { Duration::ZERO } else { STREAMS };
         if let Ok(Ok(Some(unfit))) = timeout(FIRST_TRY + streams, first_try).await {
             return Err(ConnectError::Unfit(unfit));
