@@ -101,6 +101,16 @@ pub(crate) struct Subscription {
     woken: Arc<Notify>,
 }
 
+/// What a copy on its way is of: its number, and where it is stored.
+fn copy(arrival: &Arrival) -> Option<(usize, u64)> {
+    match arrival {
+        Arrival::Stored(Stored { offset, publication: Some(one), .. }) => {
+            Some((one.id.parse().unwrap(), *offset))
+        }
+        _ => None,
+    }
+}
+
 pub(crate) fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
     world.lock().unwrap()
 }
@@ -176,7 +186,8 @@ impl World {
             lost: false,
             used_again: false,
             left_unseen: false,
-            dropped: false,
+            came_to: 0,
+            late_at: 0,
         };
         let Some(history) = self.histories.get_mut(topic.namespace()) else {
             self.truth.store(entry, now);
@@ -213,7 +224,6 @@ impl World {
                 && self.faults.has(Fault::OpeningDrop)
                 && self.rng.percent(50);
             if opening && matches!(arrival, Arrival::Stored(_)) {
-                self.truth.log[number].dropped = true;
                 let node = listener.node;
                 self.truth.missed_at_openings.push(Missed { node, number, at: now });
                 continue;
@@ -221,15 +231,20 @@ impl World {
             let out = self.outages[listener.node] > now;
             let dropped = out || self.faults.has(Fault::Drop) && self.rng.percent(8);
             let full = self.faults.has(Fault::Overflow) && listener.queue.len() >= SHORT_QUEUE;
-            if dropped || full {
-                self.truth.log[number].dropped = true;
-            }
             let in_order = match arrival {
                 Arrival::Stored(_) => self.truth.log[number].used_again,
                 Arrival::Publication(_) | Arrival::Lost => true,
             };
             let lost = (dropped, full);
             listener.send(arrival, lost, in_order, self.faults, &mut self.rng, &mut self.next);
+        }
+    }
+
+    /// A copy has come to a node.
+    fn come(&mut self, node: usize, arrival: &Arrival) {
+        if let Some((number, _)) = copy(arrival) {
+            let entry = &mut self.truth.log[number];
+            entry.came_to |= 1 << node & !entry.late_at;
         }
     }
 
@@ -282,14 +297,21 @@ impl World {
     /// Copies on their way do not come any more.
     fn forget_copies(&mut self, namespace: &str) {
         for listener in self.listeners.values_mut() {
-            if !matches!(&listener.wants, Wants::Namespace(name) if **name == *namespace) {
-                continue;
+            if listener.follows(namespace) {
+                listener.queue.clear();
             }
-            for arrival in std::mem::take(&mut listener.queue).into_values() {
-                if let Arrival::Stored(Stored { publication: Some(one), .. }) = arrival {
-                    let number: usize = one.id.parse().unwrap();
-                    self.truth.log[number].dropped = true;
-                }
+        }
+    }
+
+    /// A node has read a page of all Topics: copies of what has left before come too late.
+    fn overtake(&mut self, node: usize, namespace: &str, from: u64, page: &Page) {
+        let here = |one: &&Listener| one.node == node && one.follows(namespace);
+        for arrival in self.listeners.values().filter(here).flat_map(|one| one.queue.values()) {
+            if let Some((number, offset)) = copy(arrival)
+                && (from..=page.end).contains(&offset)
+                && page.entries.binary_search_by_key(&offset, |one| one.offset).is_err()
+            {
+                self.truth.log[number].late_at |= 1 << node;
             }
         }
     }
@@ -389,6 +411,10 @@ impl World {
 }
 
 impl Listener {
+    fn follows(&self, namespace: &str) -> bool {
+        matches!(&self.wants, Wants::Namespace(name) if **name == *namespace)
+    }
+
     fn send(
         &mut self,
         arrival: &Arrival,
@@ -604,7 +630,11 @@ impl Bus for Road {
             let most = if short { world.rng.between(1, 5) } else { want.items as u64 };
             let now = world.now();
             let history = world.histories.get_mut(namespace)?;
-            history.read(now, &want, usize::try_from(most).unwrap())
+            let page = history.read(now, &want, usize::try_from(most).unwrap())?;
+            if want.patterns.is_empty() {
+                world.overtake(self.node, namespace, want.from, &page);
+            }
+            Some(page)
         };
         self.ask(read).await.ok_or(ReadError::Unavailable)
     }
@@ -656,7 +686,11 @@ impl Live for Subscription {
                 }
                 let first = listener.queue.first_entry();
                 match first {
-                    Some(first) if first.key().0 <= Instant::now() => return Some(first.remove()),
+                    Some(first) if first.key().0 <= Instant::now() => {
+                        let arrival = first.remove();
+                        world.come(self.road.node, &arrival);
+                        return Some(arrival);
+                    }
                     first => first.map(|first| first.key().0),
                 }
             };

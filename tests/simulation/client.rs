@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::bus::World;
 use crate::shard::Frame;
+use crate::truth::Entry;
 
 /// What a Subscription got.
 #[derive(Debug, Clone, Copy)]
@@ -211,6 +212,13 @@ impl Subscription {
         self.last = Some((cursor.epoch, cursor.offset));
         self.cursor = Some(cursor);
         self.outdated = false;
+    }
+
+    /// Whether it was live, when this was published or later, on a node to which no copy of it came.
+    pub(crate) fn was_where_it_missed(&self, entry: &Entry) -> bool {
+        self.stays.iter().any(|(node, _, until)| {
+            entry.came_to & 1 << node == 0 && until.is_none_or(|until| until >= entry.at)
+        })
     }
 
     /// It is not live on this node any more.

@@ -31,8 +31,9 @@ fn subscription(one: &Subscription, here: bool, world: &World) -> Result<(), Str
     let until = if here { log.len() } else { last.min(log.len()) };
     for number in from..until {
         let entry = world.truth.get(number);
-        // Nobody can see that a place was used again if its copy does not come and the next one does.
-        let unseen = entry.lost || entry.left_unseen || entry.used_again && entry.dropped;
+        // No node can see that a place was used again if its copy does not come and the next one does.
+        let unseen =
+            entry.lost || entry.left_unseen || entry.used_again && one.was_where_it_missed(entry);
         let owed = !unseen && entry.epoch.is_some() && one.pattern.matches(&entry.topic);
         let told = covered(&one.log, number) || rewritten(&one.log, entry);
         if owed && !one.has(number) && !told {

@@ -23,8 +23,10 @@ pub(crate) struct Entry {
     pub(crate) used_again: bool,
     /// Retention took it for others, which its history has lost since.
     pub(crate) left_unseen: bool,
-    /// A live copy of it did not come.
-    pub(crate) dropped: bool,
+    /// The nodes to which a live copy of it came in time, a bit each.
+    pub(crate) came_to: u32,
+    /// Those that had read history beyond it before, when it had left.
+    pub(crate) late_at: u32,
 }
 
 /// A copy that was dropped since its Feed had just begun to listen.
