@@ -17,7 +17,7 @@ use super::opening::Work;
 use super::read::{Dealt, Reader, values};
 use super::{AttachError, Page, PageError, Wanted, ring};
 use crate::bus::Bus;
-use crate::bus::history::{Head, Newest, ReadError};
+use crate::bus::history::{Head, Newest, ReadError, Stored};
 use crate::protocol::GapReason;
 use crate::publication::{Epoch, Timestamp};
 use crate::topic::Pattern;
@@ -105,9 +105,14 @@ impl<B: Bus> Open<B> {
         }
     }
 
-    /// Begins the next read, if none is under way.
+    /// Whether none is under way, and what is stored is the history that is followed.
+    pub(super) fn may_read(&self) -> bool {
+        self.reads.reading.is_none() && !self.repair.is_distrusted()
+    }
+
+    /// Begins the next read, if it may.
     pub(super) fn start_read(&mut self) {
-        while self.reads.reading.is_none() {
+        while self.may_read() {
             // Beyond the floor: it rises while this is read, and nobody would ever reach it.
             let until = self.ring.above_floor();
             if self.reads.gathered_at.is_some_and(|at| at <= Instant::now()) {
@@ -164,7 +169,7 @@ impl<B: Bus> Open<B> {
     }
 
     pub(super) fn read(&mut self, answer: Answer) {
-        if std::mem::take(&mut self.reads.reads_old) {
+        if std::mem::take(&mut self.reads.reads_old) || self.repair.is_distrusted() {
             return self.read_in_vain(answer);
         }
         match answer {
@@ -204,7 +209,24 @@ impl<B: Bus> Open<B> {
         }
     }
 
-    /// It was read from another history than the one that is followed by now.
+    /// Whoever waits for a read is answered.
+    pub(super) fn refuse_reads(&mut self) {
+        self.reads.gathered_at = None;
+        for attach in std::mem::take(&mut self.reads.below) {
+            self.refuse(&attach, AttachError::BusUnavailable);
+        }
+        for job in std::mem::take(&mut self.reads.jobs) {
+            match job {
+                Job::Topics(attach)
+                | Job::Newest { attach, .. }
+                | Job::Since(attach, _)
+                | Job::LastN(attach, _) => self.refuse(&attach, AttachError::BusUnavailable),
+                Job::Page(_, answer) => drop(answer.send(Err(PageError::BusUnavailable))),
+            }
+        }
+    }
+
+    /// It was read from another history than the one that is followed, or that is about to be.
     fn read_in_vain(&mut self, answer: Answer) {
         match answer {
             Answer::Page => {}
@@ -263,6 +285,13 @@ impl<B: Bus> Open<B> {
                 return self.refuse(&attach, AttachError::BusUnavailable);
             }
             return self.reads.jobs.push_back(Job::Newest { attach, above });
+        }
+        let other = |stored: &Stored| {
+            self.ring.time_at(stored.offset).is_some_and(|time| time != stored.time)
+        };
+        if newest.entries.iter().any(other) {
+            self.reads.jobs.push_back(Job::Newest { attach, above });
+            return self.distrust();
         }
         let as_of = newest.as_of;
         for stored in values(newest.entries, above) {

@@ -187,19 +187,10 @@ impl<B: Bus> Open<B> {
         let strangers = std::mem::take(&mut self.strangers).into_iter().map(|one| one.attach);
         let queued: Vec<Attach> =
             self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches)).collect();
-        let below = std::mem::take(&mut self.reads.below);
-        for attach in held.chain(strangers).chain(queued).chain(below) {
+        for attach in held.chain(strangers).chain(queued) {
             self.refuse(&attach, AttachError::BusUnavailable);
         }
-        for job in std::mem::take(&mut self.reads.jobs) {
-            match job {
-                Job::Topics(attach)
-                | Job::Newest { attach, .. }
-                | Job::Since(attach, _)
-                | Job::LastN(attach, _) => self.refuse(&attach, AttachError::BusUnavailable),
-                Job::Page(_, answer) => drop(answer.send(Err(PageError::BusUnavailable))),
-            }
-        }
+        self.refuse_reads();
         for shard in self.shards {
             for answer in shard.waiting {
                 // A Shard that is gone waits for nothing.
@@ -513,11 +504,8 @@ impl<B: Bus> Open<B> {
     fn wakes_at(&self) -> Instant {
         let strangers = self.strangers.iter().map(|one| one.until);
         let patience = self.held.iter().map(|held| held.until).chain(strangers).min();
-        let times = [
-            self.catch_up_at,
-            self.reads.gathered_at.filter(|_| self.reads.reading.is_none()),
-            patience,
-        ];
+        let gathered_at = self.reads.gathered_at.filter(|_| self.may_read());
+        let times = [self.catch_up_at, gathered_at, patience];
         let first = times.into_iter().flatten().min();
         let first = first.map_or(self.position_at, |first| first.min(self.position_at));
         first.min(self.repair.wakes_at())

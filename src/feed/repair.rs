@@ -120,6 +120,11 @@ impl Repair {
         first.map_or(self.silence_at, |first| first.min(self.silence_at))
     }
 
+    /// Whether what is stored may be another history than the ring.
+    pub(super) const fn is_distrusted(&self) -> bool {
+        self.distrusted
+    }
+
     /// The number of the check that is asked for next.
     pub(super) const fn next_check(&self) -> u64 {
         self.asked + 1
@@ -293,6 +298,9 @@ impl<B: Bus> Open<B> {
             self.repair.check_at(again);
         }
         let Ok(head) = checked.answer else {
+            if self.repair.distrusted {
+                self.refuse_reads();
+            }
             return;
         };
         if head.epoch != self.ring.epoch() || self.repair.distrusted {
@@ -440,7 +448,7 @@ impl<B: Bus> Open<B> {
     }
 
     /// The history is not what was handed on from it. Where it stands is asked at once.
-    fn distrust(&mut self) {
+    pub(super) fn distrust(&mut self) {
         let offset = self.ring.head();
         warn!(namespace = %self.namespace, offset, "The history was written anew");
         self.repair.distrusted = true;
