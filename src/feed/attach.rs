@@ -125,6 +125,11 @@ impl Attach {
         self.patterns.iter().all(|pattern| !pattern.is_wild())
     }
 
+    /// Whether it has got nothing yet, and has a Cursor of this name that has not been compared.
+    pub(super) fn is_new_to(&self, epoch: Epoch) -> bool {
+        self.proven.is_none() && self.check.is_some_and(|check| check.epoch == epoch)
+    }
+
     /// So many are about to be looked at: what they need is allocated once.
     pub(super) fn expect(&mut self, count: usize, bounds: Bounds) {
         self.part.envelopes.reserve(count.min(bounds.items));

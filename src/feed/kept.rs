@@ -274,9 +274,11 @@ impl<B: Bus> Open<B> {
         self.begin_at(attach, place);
     }
 
-    /// The Cursor that is of this history.
+    /// The Cursor that is of this history, as far as the ring can tell.
     fn own(&self, cursors: &[Cursor]) -> Option<Cursor> {
-        cursors.iter().find(|cursor| cursor.epoch == self.ring.epoch()).copied()
+        let own = cursors.iter().find(|cursor| cursor.epoch == self.ring.epoch());
+        let fits = |own: &&Cursor| self.ring.time_at(own.offset).is_none_or(|time| own.fits(time));
+        own.filter(fits).copied()
     }
 
     /// Begins behind this place; if there is none in this history, at its head.
@@ -381,7 +383,8 @@ impl<B: Bus> Open<B> {
         }
     }
 
-    /// Another history is followed: whoever waits has its place in the old one.
+    /// Another history is followed: whoever waits and has got something has it of the old one. A Cursor
+    /// that has been compared with nothing may be of either, if it has the same name.
     pub(super) fn unsettle(&mut self) {
         self.reads.snapshot = None;
         self.reads.gathered_at = None;
@@ -398,7 +401,10 @@ impl<B: Bus> Open<B> {
             }
         }
         for attach in old {
-            self.skip(attach, GapReason::EpochChanged);
+            match attach.is_new_to(self.ring.epoch()) {
+                true => self.locate(attach),
+                false => self.skip(attach, GapReason::EpochChanged),
+            }
         }
     }
 
