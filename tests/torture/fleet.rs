@@ -119,13 +119,13 @@ impl Fleet {
         links.rotate_left(turn);
         let gateway = Gateway::start(self.settings(&links)).await;
         let edge = Proxy::start(gateway.client).await;
+        // Nobody comes until it is probed.
         let node = self.world.door.add(edge.address);
-        let base = (gateway.descriptors(), 0, gateway.resident_bytes());
+        let interest = self.settled_interest(node).await;
+        let base = (gateway.descriptors(), interest, gateway.resident_bytes());
         self.probes.spawn(probe(Arc::clone(&self.world), node, gateway.management));
-        let mut one =
-            Node { gateway: Some(gateway), links, base, last_words: String::new(), _edge: edge };
-        one.base.1 = self.settled_interest(node).await;
-        self.nodes.push(one);
+        let last_words = String::new();
+        self.nodes.push(Node { gateway: Some(gateway), links, base, last_words, _edge: edge });
         node
     }
 

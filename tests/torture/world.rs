@@ -92,7 +92,7 @@ impl Door {
     /// A new node; gives its number.
     pub(crate) fn add(&self, address: SocketAddr) -> usize {
         self.edit(|seats| {
-            seats.push(Seat { address, is_ready: true });
+            seats.push(Seat { address, is_ready: false });
             seats.len() - 1
         })
     }
