@@ -12,9 +12,10 @@ pub mod nats;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::publication::{Cursor, Publication, Timestamp};
 use crate::topic::Pattern;
@@ -114,6 +115,10 @@ pub trait Bus: Clone + Send + Sync + 'static {
     fn link(&self) -> watch::Receiver<Link>;
 }
 
+/// Whoever needs a link that has just been lost waits this long for it: who is moved from server to
+/// server should not notice.
+pub const MOMENT: Duration = Duration::from_millis(2_500);
+
 /// Whether a node reaches the others.
 #[derive(Debug, Clone)]
 pub struct Link {
@@ -132,6 +137,14 @@ impl Link {
     #[must_use]
     pub fn new(connected: bool) -> Self {
         Self { connected, since: Instant::now(), suspicions: 0, unfit: None }
+    }
+
+    /// Whether it is whole, or is so within a moment since it was lost. Cancel-safe.
+    pub async fn is_whole_soon(link: &watch::Receiver<Self>) -> bool {
+        let mut link = link.clone();
+        let since = link.borrow().since;
+        let whole = timeout_at(since + MOMENT, link.wait_for(|now| now.connected)).await;
+        whole.is_ok_and(|whole| whole.is_ok())
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Feed {
     pattern: Pattern,
     source: Source,
     asks: mpsc::Receiver<Ask>,
+    /// Shards bound their attaches under way, and so this.
+    attaching: Vec<Attach>,
     shards: Vec<Shard>,
 }
 
@@ -63,7 +65,8 @@ impl Feed {
         shards: Vec<mpsc::Sender<Event>>,
     ) -> Self {
         let shards = shards.into_iter().map(Shard::new).collect();
-        Self { source: Source::Pattern(pattern.clone()), pattern, asks, shards }
+        let source = Source::Pattern(pattern.clone());
+        Self { pattern, source, asks, attaching: Vec::new(), shards }
     }
 
     /// Runs until the directory lets go of it, or nobody is attached and the Bus cannot be reached.
@@ -76,6 +79,7 @@ impl Feed {
         // Whoever asked meanwhile is answered; whoever asks from now on makes the directory open
         // another.
         self.asks.close();
+        self.answer_all(Some(SubscribeError::Unavailable));
         while let Some(ask) = self.asks.recv().await {
             self.refuse(ask);
         }
@@ -88,8 +92,8 @@ impl Feed {
     }
 
     /// Hands on what comes. Whether it is to be opened again: the Bus has ended it. While the link is
-    /// lost nothing can come, so whoever asks is refused, as by a Feed that is still to be opened;
-    /// whoever is attached has been told.
+    /// lost nothing can come, so whoever asks waits a moment for it and is refused, as by a Feed that is
+    /// still to be opened; whoever is attached has been told.
     async fn serve(&mut self, mut live: impl Live, link: &watch::Receiver<Link>) -> bool {
         let mut retry = retries();
         loop {
@@ -97,9 +101,12 @@ impl Feed {
             tokio::select! {
                 biased;
                 _ = retry.tick(), if behind => self.catch_up(),
+                whole = Link::is_whole_soon(link), if !self.attaching.is_empty() => {
+                    self.answer_all((!whole).then_some(SubscribeError::Unavailable));
+                }
                 ask = self.asks.recv() => match ask {
                     Some(ask) if link.borrow().connected => self.take(ask),
-                    Some(ask) => self.refuse(ask),
+                    Some(ask) => self.hold(ask),
                     None => return false,
                 },
                 arrival = live.next() => match arrival {
@@ -121,7 +128,6 @@ impl Feed {
     async fn open<B: Bus>(&mut self, bus: &B) -> Option<B::Live> {
         let mut retry = retries();
         loop {
-            let mut attaching: Vec<Attach> = Vec::new();
             let pattern = self.pattern.clone();
             let subscribing = bus.subscribe(&pattern);
             tokio::pin!(subscribing);
@@ -131,30 +137,40 @@ impl Feed {
                     biased;
                     outcome = &mut subscribing => break outcome,
                     _ = retry.tick(), if behind => self.catch_up(),
-                    ask = self.asks.recv() => match ask? {
-                        Ask::Attach { shard, patterns, begin, ticket } => {
-                            attaching.push(Attach { shard, patterns, begin, ticket });
-                        }
-                        Ask::Detach { shard, .. } => {
-                            // Their Subscriptions have ended, but the Shard counts its answers.
-                            for one in attaching.extract_if(.., |other| other.shard == shard) {
-                                self.answer(one, Some(SubscribeError::Unavailable));
-                            }
-                            self.take(Ask::Detach { shard, pattern: pattern.clone() });
-                        }
-                        read @ Ask::Read { .. } => super::refuse(read, PageError::NotKept),
-                    },
+                    ask = self.asks.recv() => self.hold(ask?),
                 }
             };
             self.lose();
-            for attach in attaching {
-                self.answer(attach, outcome.as_ref().err().copied());
-            }
+            self.answer_all(outcome.as_ref().err().copied());
             match outcome {
                 Ok(live) => return Some(live),
                 Err(_) if !self.shards.iter().any(|shard| shard.interested) => return None,
                 Err(_) => self.pause().await?,
             }
+        }
+    }
+
+    /// Takes an ask, but lets whoever attaches wait.
+    fn hold(&mut self, ask: Ask) {
+        match ask {
+            Ask::Attach { shard, patterns, begin, ticket } => {
+                self.attaching.push(Attach { shard, patterns, begin, ticket });
+            }
+            Ask::Detach { shard, pattern } => {
+                // Their Subscriptions have ended, but the Shard counts its answers.
+                let theirs = |other: &mut Attach| other.shard == shard;
+                for one in self.attaching.extract_if(.., theirs).collect::<Vec<_>>() {
+                    self.answer(one, Some(SubscribeError::Unavailable));
+                }
+                self.take(Ask::Detach { shard, pattern });
+            }
+            read @ Ask::Read { .. } => self.take(read),
+        }
+    }
+
+    fn answer_all(&mut self, fault: Option<SubscribeError>) {
+        for attach in std::mem::take(&mut self.attaching) {
+            self.answer(attach, fault);
         }
     }
 

@@ -1,13 +1,18 @@
 //! Several gateways on a real NATS: one world for their browsers, and honesty when it breaks.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::harness::proxy::Weather;
-use crate::harness::{Browser, Gateway, Grants, Nats, Proxy, SOON, Settings, run, soon, until};
+use crate::harness::{
+    Browser, Gateway, Grants, Nats, Proxy, SOON, Settings, pass, run, soon, until,
+};
 
 async fn gateways(urls: &[String]) -> Vec<Gateway> {
     let mut gateways = Vec::new();
@@ -375,6 +380,19 @@ fn a_server_that_leaves_is_noticed_by_nobody() {
             gateways.push(Gateway::start(settings).await);
         }
         let mut readers = browsers(&gateways, &["open.>"]).await;
+        // What others hear already is as good to ask for as what is new.
+        let _holders = browsers(&gateways, &["other.held"]).await;
+        let over = Arc::new(AtomicBool::new(false));
+        let mut restless = JoinSet::new();
+        for gateway in &gateways {
+            let (address, over) = (gateway.client, Arc::clone(&over));
+            restless.spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    Browser::connect(address, "").await.subscribe("other.held").await;
+                    pass(Duration::from_millis(20)).await;
+                }
+            });
+        }
         cluster[0].signal("USR2");
         let (mut n, mut moved) = (0, 0);
         let links = async |nats: &Nats| nats.gateways().await.len();
@@ -395,6 +413,8 @@ fn a_server_that_leaves_is_noticed_by_nobody() {
             }
         }
         assert!(moved > 0, "it has moved");
+        over.store(true, Ordering::Relaxed);
+        restless.join_all().await;
         for reader in &mut readers {
             let mut next = 1;
             while next <= n {

@@ -35,7 +35,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::history::{Head, Newest, Page, ReadError, Want};
-use super::{Bus, Link, PublishError, Receipt, SubscribeError};
+use super::{Bus, Link, MOMENT, PublishError, Receipt, SubscribeError};
 use crate::namespace::{self, Namespaces};
 use crate::publication::{Publication, Timestamp};
 use crate::topic::Pattern;
@@ -57,8 +57,6 @@ const CLIENT_ITEMS: usize = 2_048;
 const PING: Duration = Duration::from_secs(4);
 /// Handing a message to the client takes no longer, or it is refused.
 const HAND_OVER: Duration = Duration::from_secs(1);
-/// Whoever needs a link that has just been lost waits this long for it.
-const MOMENT: Duration = Duration::from_millis(2_500);
 /// A node that starts waits this long for a first answer; then it starts without.
 const FIRST_TRY: Duration = Duration::from_secs(3);
 /// It waits so much longer for the streams of kept Namespaces.
@@ -343,7 +341,7 @@ impl Connection {
                 return Some(link::generation(&self.client));
             }
             // That it is lost is noticed soon.
-            let until = if connected { Instant::now() + MOMENT } else { since + MOMENT };
+            let until = if connected { Instant::now() } else { since } + MOMENT;
             timeout_at(until, link.changed()).await.ok()?.ok()?;
         }
     }
