@@ -132,7 +132,7 @@ impl Default for Limits {
             rings_bytes: 256 << 20,
             replay_part_items: 1000,
             replay_part_bytes: 96 << 10,
-            read_bytes: 64 << 20,
+            read_bytes: 96 << 20,
             snapshot_topics: 1024,
             publishes_in_flight: 4096,
             attaches_waiting: 20_000,

@@ -93,7 +93,7 @@ impl Default for Config {
             rings_bytes: 256 << 20,
             part_items: 1_000,
             part_bytes: 96 << 10,
-            read_bytes: 64 << 20,
+            read_bytes: 96 << 20,
             snapshot_topics: 1_024,
             attaches_waiting: 20_000,
             position: Duration::from_secs(25),

@@ -94,7 +94,9 @@ fn each_on_a_topic_of_its_own() {
         let cursor = fill(&nats, &other).await;
         let fresh = node(&nats).await;
         let clients = Raw::crowd(fresh.client, "open.none", crowd()).await;
+        let before = reads(&nats).await;
         let (read, meanwhile) = comes_back_meanwhile(&other, clients, &cursor).await;
+        let brought = reads(&nats).await - before;
 
         // What comes now, the node has heard.
         let mut holder = fresh.browser("").await;
@@ -109,8 +111,8 @@ fn each_on_a_topic_of_its_own() {
         let missed = (crowd() * MISSED) as u64;
         assert!(reads(&nats).await - before < missed, "it was read from history");
         println!(
-            "{} clients, {MISSED} missed each: {read:?} from history (publish p99 {meanwhile:?}), \
-             {heard:?} from the ring (publish p99 {with_ring:?})",
+            "{} clients, {MISSED} missed each: {read:?} from history (publish p99 {meanwhile:?}, \
+             {brought} messages read), {heard:?} from the ring (publish p99 {with_ring:?})",
             crowd()
         );
         // As it is said of a built release on a machine of its own.
