@@ -272,6 +272,41 @@ fn a_history_that_is_lost_is_told() {
     });
 }
 
+/// Where a publish was stored is said by the history that took it, also by a node that nobody listens
+/// on, and that has not seen yet that it is another one.
+#[test]
+fn a_receipt_names_the_history_that_took_it() {
+    run(async {
+        let nats = Nats::with_streams().await;
+        let gateway = keeps(&nats, "{messages: 100}").await;
+        let publish =
+            async || -> Value { gateway.publish("open.a", "1").await.json().await.expect("JSON") };
+        for _ in 0..3 {
+            publish().await;
+        }
+        let old = publish().await["cursor"].as_str().expect("a Cursor").to_owned();
+        let backend = nats.backend().await;
+        let ask = async |what: &str, question: Value| -> Value {
+            let subject = format!("$JS.API.STREAM.{what}.TIDEGATE_open");
+            let answer = backend.request(subject, question.to_string().into()).await;
+            serde_json::from_slice(&answer.expect("an answer").payload).expect("JSON")
+        };
+        let config = ask("INFO", json!({})).await["config"].clone();
+        nats.remove_stream("TIDEGATE_open").await;
+        let made = ask("CREATE", config).await;
+        assert!(made.get("error").is_none(), "{made}");
+
+        let new = publish().await["cursor"].clone();
+        let text = new.as_str().expect("a Cursor");
+        assert_ne!(text[..6], old[..6]);
+        assert_eq!(&text[6..], "-1");
+        publish().await;
+        let mut reader = gateway.browser("").await;
+        let reply = reopened(&mut reader, &new).await;
+        assert_eq!((&reply["recovered"], &reply["replayed"]), (&json!(true), &json!(1)), "{reply}");
+    });
+}
+
 /// With no room for it, a publish is 507, and no more is told to have been stored than was. With room
 /// again, all is well.
 #[test]

@@ -25,7 +25,7 @@ use super::subject::Subjects;
 use crate::bus::ReadError;
 use crate::bus::history::{Head, Newest, Page, Stored, Want};
 use crate::protocol::json::rfc3339;
-use crate::publication::{Epoch, Timestamp};
+use crate::publication::{Cursor, Epoch, Timestamp};
 use crate::topic::Pattern;
 
 /// Messages of one page.
@@ -66,6 +66,8 @@ pub(super) struct Kept {
     reads: Requests,
     /// What was seen last, one more than its number; 0 before.
     epoch: AtomicU64,
+    /// An Offset that is known to have been given there; whatever is stored later has a higher one.
+    given: AtomicU64,
     /// When the stream was made sure of.
     provisioned: Mutex<Option<Instant>>,
 }
@@ -86,8 +88,8 @@ enum Pulled {
 
 impl Kept {
     pub(super) fn new(wanted: Wanted, subjects: Subjects, live: Requests, reads: Requests) -> Self {
-        let (epoch, provisioned) = (AtomicU64::new(0), Mutex::new(None));
-        Self { wanted, subjects, live, reads, epoch, provisioned }
+        let (epoch, given, provisioned) = Default::default();
+        Self { wanted, subjects, live, reads, epoch, given, provisioned }
     }
 
     /// The Epoch as it was when the stream was last asked; none before.
@@ -99,7 +101,26 @@ impl Kept {
     fn noted(&self, info: &Info) -> Option<Head> {
         let head = info.head()?;
         self.epoch.store(u64::from(head.epoch.bits()) + 1, Ordering::Relaxed);
+        self.given.store(head.last, Ordering::Relaxed);
         Some(head)
+    }
+
+    /// An Offset that is known to have been given by now.
+    pub(super) fn given(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
+    }
+
+    /// Where something was stored that was sent when `given` had been given. An Offset that is not
+    /// higher is of another history than the one that was seen last.
+    pub(super) async fn cursor(&self, offset: u64, given: u64) -> Option<Cursor> {
+        let epoch = match self.epoch().filter(|_| offset > given) {
+            Some(epoch) => {
+                self.given.fetch_max(offset, Ordering::Relaxed);
+                epoch
+            }
+            None => self.head().await.ok()?.epoch,
+        };
+        Some(Cursor { epoch, offset, check: None })
     }
 
     /// Makes sure of the stream, however many ask for it at once.

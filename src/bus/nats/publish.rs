@@ -16,7 +16,7 @@ use super::request::{AskError, Asked};
 use super::stream::{ApiError, NO_ROOM};
 use super::{Connection, HAND_OVER, live, random_ms};
 use crate::bus::{PublishError, Receipt};
-use crate::publication::{Cursor, Publication};
+use crate::publication::Publication;
 
 /// One try to have it stored.
 const TRY: Duration = Duration::from_secs(2);
@@ -87,6 +87,7 @@ impl Connection {
         let until = Instant::now() + TRIES;
         // Held over all tries: a late answer to the first is an answer to the last.
         let mut asked = kept.live.place(ANSWERS_MAX);
+        let given = kept.given();
         let mut may_be_stored = false;
         let mut pauses = PAUSES_MS.into_iter();
         let mut pause = 0;
@@ -95,7 +96,7 @@ impl Connection {
             let sent = kept.live.send(&asked, &subject, Some(headers), payload).await;
             let trying = (Instant::now() + TRY).min(until);
             let outcome = match sent {
-                Ok(()) => stored(kept, &mut asked, &subject, trying).await,
+                Ok(()) => stored(kept, &mut asked, &subject, given, trying).await,
                 Err(why) => Err(Failed::Try(why)),
             };
             let refused = match outcome {
@@ -133,6 +134,7 @@ async fn stored(
     kept: &Kept,
     asked: &mut Asked,
     subject: &str,
+    given: u64,
     until: Instant,
 ) -> Result<Receipt, Failed> {
     loop {
@@ -141,21 +143,15 @@ async fn stored(
         match serde_json::from_slice::<Ack>(&answer.payload) {
             Ok(Ack { error: Some(why), .. }) => return Err(refusal(kept, &why)),
             Ok(ack) if ack.stream == kept.wanted.names.stream => {
-                return Ok(receipt(kept, &ack).await);
+                // Of a duplicate it is the first one's Offset.
+                let given = if ack.duplicate { 0 } else { given };
+                let cursor = kept.cursor(ack.seq, given).await;
+                return Ok(Receipt { cursor, duplicate: ack.duplicate });
             }
             // Somebody else answers on this subject.
             Ok(_) | Err(_) => {}
         }
     }
-}
-
-async fn receipt(kept: &Kept, ack: &Ack) -> Receipt {
-    let epoch = match kept.epoch() {
-        Some(epoch) => Some(epoch),
-        None => kept.head().await.ok().map(|head| head.epoch),
-    };
-    let cursor = epoch.map(|epoch| Cursor { epoch, offset: ack.seq, check: None });
-    Receipt { cursor, duplicate: ack.duplicate }
 }
 
 /// What a stream has against it. If that may pass, it may also have been stored.
