@@ -488,12 +488,15 @@ impl History {
         let publication = Arc::new(publication);
         self.entries.insert(self.last, (time, Arc::clone(&publication)));
         self.numbers.insert(self.last, (number, time));
-        let of_topic = |(offset, (_, one)): (&u64, &(Timestamp, Arc<Publication>))| {
-            (one.topic == publication.topic).then_some(*offset)
-        };
-        let all: Vec<u64> = self.entries.iter().filter_map(of_topic).collect();
-        for oldest in all.iter().rev().skip(self.rules.messages as usize + 1) {
-            self.entries.remove(oldest);
+        let kept = self.rules.messages as usize + 1;
+        if self.entries.len() > kept {
+            let of_topic = |(offset, (_, one)): (&u64, &(Timestamp, Arc<Publication>))| {
+                (one.topic == publication.topic).then_some(*offset)
+            };
+            let all: Vec<u64> = self.entries.iter().rev().filter_map(of_topic).collect();
+            for oldest in all.iter().skip(kept) {
+                self.entries.remove(oldest);
+            }
         }
         Stored { offset: self.last, time, publication: Some(publication) }
     }

@@ -308,10 +308,13 @@ impl Client {
 
     /// Reads one Frame of one of its Connections.
     pub(crate) fn read(&mut self, at: usize, frame: Frame, world: &mut World) -> Verdict {
+        let number = match &frame {
+            Frame::Publication(envelope) => number(envelope),
+            Frame::Reply(_) | Frame::Push(_) => 0,
+        };
         if let Frame::Publication(envelope) = &frame {
-            let topic = Pattern::from(envelope.topic());
-            let entry = world.truth.get(number(envelope));
-            if entry.topic != *envelope.topic() {
+            let (topic, entry) = (envelope.topic(), world.truth.get(number));
+            if entry.topic != *topic {
                 return Err(format!("{topic} came with what was published on {}", entry.topic));
             }
         }
@@ -324,19 +327,19 @@ impl Client {
                 let pattern = &self.subscriptions[index].pattern;
                 return Err(format!("{} came within the replay of {pattern}", envelope.topic()));
             }
-            self.replayed(at, index, &envelope)?;
+            self.replayed(at, index, number, &envelope)?;
             block.left -= 1;
             self.go_on(at, block, world);
             return Ok(());
         }
         match frame {
-            Frame::Publication(envelope) => self.live(at, &envelope),
+            Frame::Publication(envelope) => self.live(at, number, &envelope),
             Frame::Reply(reply) => self.reply(at, reply, world),
             Frame::Push(push) => self.push(at, push, world),
         }
     }
 
-    fn replayed(&mut self, at: usize, index: usize, envelope: &Envelope) -> Verdict {
+    fn replayed(&mut self, at: usize, index: usize, number: usize, envelope: &Envelope) -> Verdict {
         if self.lines[at].views.get(&index).is_none_or(|view| *view == View::Over) {
             return Ok(());
         }
@@ -348,7 +351,6 @@ impl Client {
         if moved && !self.forgetful && subscription.has_had(cursor) {
             return Ok(());
         }
-        let number = number(envelope);
         subscription.take(number, envelope, false)
     }
 
@@ -392,8 +394,8 @@ impl Client {
         }
     }
 
-    fn live(&mut self, at: usize, envelope: &Envelope) -> Verdict {
-        let (number, cursor, topic) = (number(envelope), envelope.cursor(), envelope.topic());
+    fn live(&mut self, at: usize, number: usize, envelope: &Envelope) -> Verdict {
+        let (cursor, topic) = (envelope.cursor(), envelope.topic());
         if !self.claims.grants.covers(Verb::Subscribe, &Pattern::from(topic)) {
             return Err(format!("I5: {topic} came to who may not read it"));
         }

@@ -35,8 +35,8 @@ fn subscription(one: &Subscription, here: bool, world: &World) -> Result<(), Str
         let unseen =
             entry.lost || entry.left_unseen || entry.used_again && one.was_where_it_missed(entry);
         let owed = !unseen && entry.epoch.is_some() && one.pattern.matches(&entry.topic);
-        let told = covered(&one.log, number) || rewritten(&one.log, entry);
-        if owed && !one.has(number) && !told {
+        let told = || covered(&one.log, number) || rewritten(&one.log, entry);
+        if owed && !one.has(number) && !told() {
             return Err(format!(
                 "I1: {} never got number {number} ({} at {:?}-{:x}), and was not told",
                 one.pattern, entry.topic, entry.epoch, entry.offset
