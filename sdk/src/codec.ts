@@ -1,0 +1,148 @@
+// The words of the wire: Commands out, Replies and Pushes in, and how they become text and back.
+//
+// Names are the protocol's own: snake case, times as text, durations in `_ms`. What an application sees is
+// made of them elsewhere; nothing here knows a socket.
+
+/** Who this is, as nodes log it. A test holds it equal to `package.json`. */
+export const CLIENT = "tidegate-js/0.1.0";
+
+/** The subprotocol of the WebSocket. */
+export const SUBPROTOCOL = "tidegate.v1.json";
+
+/** Patterns in one `subscribe`; a node refuses more. */
+export const TOPICS_PER_SUBSCRIBE = 128;
+
+/** Where a wire Subscription begins. */
+export type WireFrom = "live" | "last" | { cursor: string } | { last: number } | { since: string };
+
+/** What a Publication carries: exactly one of the three. */
+export type Payload = { data: unknown } | { data_base64: string } | { deleted: true };
+
+/** What a client asks. Each `id` is the client's own; the Replies to a Command carry it back. */
+export type Command =
+  | { type: "connect"; id: number; token?: string; client: string; heartbeat: "message" }
+  | { type: "subscribe"; id: number; topics: readonly { topic: string; from: WireFrom }[] }
+  | { type: "unsubscribe"; id: number; topic: string }
+  | ({ type: "publish"; id: number; topic: string; key?: string } & Payload)
+  | { type: "history"; id: number; topic: string; from?: WireFrom; limit?: number }
+  | { type: "token"; id: number; token: string }
+  | { type: "ping"; id: number }
+  | { type: "pong" };
+
+/** What a node allows one Connection. */
+export interface WireLimits {
+  message_bytes: number;
+  subscriptions: number;
+  commands_per_second: number;
+  outbox_bytes: number;
+  snapshot_topics: number;
+}
+
+/** A Publication as it is pushed, and as pages of history hold it. */
+export type MessageFrame = {
+  type: "message";
+  topic: string;
+  id: string;
+  cursor?: string;
+  time: string;
+  user?: string;
+} & Payload;
+
+export interface ConnectedFrame {
+  type: "connected";
+  id?: number;
+  connection: string;
+  node: string;
+  expires_at?: string;
+  heartbeat_ms: number;
+  limits: WireLimits;
+}
+
+export interface SubscribedFrame {
+  type: "subscribed";
+  id?: number;
+  topic: string;
+  cursor?: string;
+  recovered: boolean;
+  reason?: string;
+  replayed: number;
+  more: boolean;
+}
+
+export interface PublishedFrame {
+  type: "published";
+  id: number;
+  topic: string;
+  message_id: string;
+  cursor?: string;
+  stored: boolean;
+  duplicate: boolean;
+}
+
+export interface HistoryFrame {
+  type: "history";
+  id: number;
+  topic: string;
+  items: readonly MessageFrame[];
+  next?: string;
+}
+
+export interface ErrorFrame {
+  type: "error";
+  id?: number;
+  topic?: string;
+  code: string;
+  message: string;
+  retryable: boolean;
+  retry_after_ms?: number;
+}
+
+/** The answers to Commands. */
+export type Reply =
+  | ConnectedFrame
+  | SubscribedFrame
+  | { type: "unsubscribed"; id?: number; topic: string; code?: string }
+  | PublishedFrame
+  | HistoryFrame
+  | { type: "token"; id: number; expires_at?: string }
+  | { type: "pong"; id: number }
+  | ErrorFrame;
+
+/** What a node says unasked. (`unsubscribed` with a `code` is one of these, too.) */
+export type Push =
+  | MessageFrame
+  | { type: "replay"; topic: string; replayed: number; more: boolean }
+  | { type: "gap"; topic: string; reason: string; missed?: number }
+  | { type: "position"; namespace: string; cursor: string }
+  | { type: "bus"; connected: boolean }
+  | { type: "going_away"; reconnect_in_ms: number }
+  | { type: "ping" };
+
+/**
+ * What only a Link says that stands on a connection of somebody else, as that of a tab to the worker which
+ * holds the one socket of all tabs. No node sends these.
+ *
+ * - `interrupted`: that connection is lost and will be replaced. `connected`, and a `subscribed` for each
+ *   Subscription, come again when it is.
+ * - `renew`: a Token is wanted; the client answers with a `token` Command.
+ */
+export type LocalPush =
+  | { type: "interrupted"; state: "connecting" | "waiting" | "offline" | "paused"; retry_in_ms?: number }
+  | { type: "renew"; reason: "expiring" | "rejected" };
+
+export type Frame = Reply | Push | LocalPush;
+
+export function encode(command: Command): string {
+  return JSON.stringify(command);
+}
+
+/** Undefined for what is no Frame. A `type` that nobody here knows is the reader's to ignore. */
+export function decode(text: unknown): Frame | undefined {
+  if (typeof text !== "string") return undefined;
+  try {
+    const frame = JSON.parse(text) as Frame | null;
+    return typeof frame?.type === "string" ? frame : undefined;
+  } catch {
+    return undefined;
+  }
+}
