@@ -1,11 +1,24 @@
-// The client: one connection to a gateway for as long as the application wants it, across all that a network
-// and a browser do to it.
+// The client: what an application holds. It keeps its Feeds, its maps and its Asks, and gives them to the Line.
 
+import type { Answer, AskCommand } from "./ask.ts";
+import type { WireFrom } from "./codec.ts";
 import type { CursorStore } from "./cursor.ts";
 import type { TidegateError } from "./error.ts";
+import { Events, onAbort } from "./events.ts";
 import type { Listen } from "./events.ts";
-import type { Pattern } from "./pattern.ts";
+import { Feed } from "./feed.ts";
+import type { FeedOwner, Receiver } from "./feed.ts";
+import { Line } from "./line.ts";
+import type { LineOwner } from "./line.ts";
+import { Table } from "./live.ts";
+import type { LiveMap } from "./live.ts";
+import { patternOf } from "./pattern.ts";
+import type { Origin, Pattern } from "./pattern.ts";
+import type { Publication } from "./publication.ts";
+import { FeedSubscription } from "./subscription.ts";
+import type { Subscriber, SubscribeOptions, Subscription } from "./subscription.ts";
 import type { TokenProvider } from "./token.ts";
+import { topicOf } from "./topic.ts";
 import type { Topic } from "./topic.ts";
 import type { Transport } from "./transport.ts";
 
@@ -65,7 +78,7 @@ export interface Connection {
   /** The name of its Transport. */
   readonly transport: string;
   /** When its Token ends, unless it is renewed. */
-  readonly expiresAt?: Date;
+  readonly expiresAt?: Date | undefined;
   readonly heartbeatMs: number;
   readonly limits: Limits;
 }
@@ -94,4 +107,155 @@ export interface Client<T extends object = Record<string, unknown>> extends Asyn
   topic<K extends keyof T & string>(name: K): Topic<T[K]>;
   pattern<M = unknown>(name: string): Pattern<M>;
   on: Listen<ClientEvents>;
+}
+
+export function createClient<T extends object = Record<string, unknown>>(options: ClientOptions = {}): Client<T> {
+  return new Core<T>(options);
+}
+
+class Core<T extends object> implements Client<T>, Subscriber, Origin, FeedOwner, LineOwner {
+  readonly #events = new Events<ClientEvents>();
+  readonly on = this.#events.on;
+  readonly #line: Line;
+  readonly #feeds = new Map<string, Feed>();
+  readonly #tables = new Map<string, Table<unknown>>();
+  /** Whether Feeds have changed in this turn. */
+  #changed = false;
+  readonly #cursors: CursorStore | undefined;
+  /** Those whose places are stored. */
+  readonly #remembered = new Set<Pick<Subscription, "pattern" | "state" | "cursor">>();
+
+  constructor(options: ClientOptions) {
+    this.#cursors = options.cursors || undefined;
+    this.#line = new Line(options, this, this.#events);
+    this.on("bus", ({ connected }) => {
+      for (const table of this.#tables.values()) table.bus(connected);
+    });
+    onAbort(options.signal, () => void this.close());
+  }
+
+  // What the application asks for.
+
+  get state(): ClientState {
+    return this.#line.state;
+  }
+
+  get connection(): Connection | undefined {
+    return this.#line.connection;
+  }
+
+  get retryAt(): Date | undefined {
+    return this.#line.retryAt;
+  }
+
+  connect({ signal }: { signal?: AbortSignal } = {}): Promise<Connection> {
+    const { promise, resolve, reject } = Promise.withResolvers<Connection>();
+    const look = (): void => {
+      if (this.connection) resolve(this.connection);
+      if (this.state === "closed") reject(this.#line.why);
+    };
+    const stops = [this.on("state", look), onAbort(signal, () => reject(signal?.reason))];
+    look();
+    this.#line.wake();
+    return promise.finally(() => stops.forEach((stop) => stop()));
+  }
+
+  async close(): Promise<void> {
+    this.#line.end();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  topic<K extends keyof T & string>(name: K): Topic<T[K]> {
+    return topicOf<T[K]>(this, name);
+  }
+
+  pattern<M = unknown>(name: string): Pattern<M> {
+    return patternOf<M>(this, name);
+  }
+
+  // What Topics, Patterns and Subscriptions ask for.
+
+  subscribe<M>(
+    pattern: string,
+    from: WireFrom | undefined,
+    receive: ((publication: Publication<M>) => void) | undefined,
+    options: SubscribeOptions<M, unknown>,
+  ): Subscription<M> {
+    const cursor = from === undefined ? this.#cursors?.get(pattern) : undefined;
+    const begin = from ?? (cursor === undefined ? "live" : { cursor });
+    const subscription = new FeedSubscription<M>(this, pattern, begin, receive, options);
+    if (from === undefined && this.#cursors) this.#remembered.add(subscription);
+    return subscription;
+  }
+
+  live<M>(pattern: string, signal: AbortSignal | undefined): LiveMap<M> {
+    for (const [name, table] of this.#tables) if (table.ended) this.#tables.delete(name);
+    const table = this.#tables.get(pattern) ?? new Table(() => this.subscribe(pattern, "last", undefined, {}));
+    this.#tables.set(pattern, table);
+    const map = table.use() as LiveMap<M>;
+    onAbort(signal, () => void map[Symbol.asyncDispose]());
+    return map;
+  }
+
+  enter(pattern: string, receiver: Receiver): void {
+    if (this.state === "closed") return queueMicrotask(() => receiver.end(this.#line.why));
+    const feed = this.#feeds.get(pattern) ?? new Feed(pattern, receiver.from, this);
+    this.#feeds.set(pattern, feed);
+    feed.add(receiver);
+    this.changed();
+    this.#line.wake();
+  }
+
+  leave(pattern: string, receiver: Receiver): void {
+    const feed = this.#feeds.get(pattern);
+    feed?.remove(receiver);
+    this.remember();
+    if (!feed?.empty) return;
+    feed.end();
+    this.#feeds.delete(pattern);
+    this.changed();
+  }
+
+  ask(command: AskCommand, signal?: AbortSignal): Promise<Answer> {
+    return this.#line.ask(command, signal);
+  }
+
+  // What Feeds ask for.
+
+  changed(): void {
+    if (this.#changed) return;
+    this.#changed = true;
+    queueMicrotask(() => {
+      this.#changed = false;
+      this.#line.sync();
+    });
+  }
+
+  forget(feed: Feed): void {
+    this.#line.forget(feed);
+    this.changed();
+  }
+
+  // What the Line asks for, and tells.
+
+  feeds(): Feed[] {
+    return [...this.#feeds.values()].filter(({ wanted }) => wanted);
+  }
+
+  /** Stores how far Subscriptions have come. */
+  remember(): void {
+    for (const subscription of this.#remembered) {
+      const { pattern, cursor } = subscription;
+      if (cursor !== undefined) this.#cursors?.set(pattern, cursor);
+      if (subscription.state === "ended") this.#remembered.delete(subscription);
+    }
+  }
+
+  closed(error: TidegateError | undefined): void {
+    this.remember();
+    for (const feed of [...this.#feeds.values()]) feed.end(error);
+  }
 }

@@ -13,7 +13,7 @@ export interface Verdict {
   /** Whether connecting again can help. */
   readonly retry: boolean;
   /** Come back after so many milliseconds, not earlier. Absent: back off. */
-  readonly ms?: number;
+  readonly ms: number | undefined;
   /** Whether a fresh Token would help, where the same one does not. */
   readonly freshToken: boolean;
 }
@@ -22,27 +22,20 @@ export interface Verdict {
 export const LOST: Close = { status: 1006, reason: "" };
 
 /** Statuses that mean "stay away" where nobody said more. All others mean "back off". */
-const FINAL = new Set([1000, 1002, 1003, 1007, 1009, 4400, 4403, 4413]);
+const FINAL = [1000, 1002, 1003, 1007, 1009, 4400, 4401, 4403, 4413];
 
 /** The reason decides, if it can be read; else the status. */
 export function verdict({ status, reason }: Close): Verdict {
   const told = read(reason);
-  if (told) {
-    const code = typeof told.code === "string" ? told.code : "connection_lost";
-    const freshToken = code === "unauthenticated" || code === "token_expired";
-    const ms = typeof told.ms === "number" && told.ms >= 0 ? { ms: told.ms } : {};
-    return { code, retry: told.retry, freshToken, ...ms };
-  }
-  const freshToken = status === 4401;
-  const code = freshToken ? "unauthenticated" : "connection_lost";
-  return { code, retry: !freshToken && !FINAL.has(status), freshToken };
+  const code = told?.code ?? (status === 4401 ? "unauthenticated" : "connection_lost");
+  const freshToken = code === "unauthenticated" || code === "token_expired";
+  return { code, retry: told?.retry ?? !FINAL.includes(status), ms: told?.ms, freshToken };
 }
 
-function read(reason: string): { code?: unknown; retry: boolean; ms?: unknown } | undefined {
+function read(reason: string): Partial<Verdict> | undefined {
   try {
-    const told: unknown = JSON.parse(reason);
-    const readable = typeof told === "object" && told !== null && "retry" in told && typeof told.retry === "boolean";
-    return readable ? (told as { retry: boolean }) : undefined;
+    const told = JSON.parse(reason) as Partial<Verdict> | null;
+    return typeof told?.retry === "boolean" ? told : undefined;
   } catch {
     return undefined;
   }

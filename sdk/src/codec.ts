@@ -1,4 +1,4 @@
-// The words of the wire: Commands out, Replies and Pushes in, and how they become text and back.
+// The words of the wire: Commands out, Replies and Pushes in. All of it is JSON.
 //
 // Names are the protocol's own: snake case, times as text, durations in `_ms`. What an application sees is
 // made of them elsewhere; nothing here knows a socket.
@@ -20,11 +20,11 @@ export type Payload = { data: unknown } | { data_base64: string } | { deleted: t
 
 /** What a client asks. Each `id` is the client's own; the Replies to a Command carry it back. */
 export type Command =
-  | { type: "connect"; id: number; token?: string; client: string; heartbeat: "message" }
+  | { type: "connect"; id: number; token?: string | undefined; client: string; heartbeat: "message" }
   | { type: "subscribe"; id: number; topics: readonly { topic: string; from: WireFrom }[] }
   | { type: "unsubscribe"; id: number; topic: string }
-  | ({ type: "publish"; id: number; topic: string; key?: string } & Payload)
-  | { type: "history"; id: number; topic: string; from?: WireFrom; limit?: number }
+  | ({ type: "publish"; id: number; topic: string; key?: string | undefined } & Payload)
+  | { type: "history"; id: number; topic: string; from?: WireFrom | undefined; limit?: number | undefined }
   | { type: "token"; id: number; token: string }
   | { type: "ping"; id: number }
   | { type: "pong" };
@@ -118,30 +118,13 @@ export type Push =
   | { type: "going_away"; reconnect_in_ms: number }
   | { type: "ping" };
 
-/**
- * What only a Link says that stands on a connection of somebody else, as that of a tab to the worker which
- * holds the one socket of all tabs. No node sends these.
- *
- * - `interrupted`: that connection is lost and will be replaced. `connected`, and a `subscribed` for each
- *   Subscription, come again when it is.
- * - `renew`: a Token is wanted; the client answers with a `token` Command.
- */
-export type LocalPush =
-  | { type: "interrupted"; state: "connecting" | "waiting" | "offline" | "paused"; retry_in_ms?: number }
-  | { type: "renew"; reason: "expiring" | "rejected" };
-
-export type Frame = Reply | Push | LocalPush;
-
-export function encode(command: Command): string {
-  return JSON.stringify(command);
-}
+export type Frame = Reply | Push;
 
 /** Undefined for what is no Frame. A `type` that nobody here knows is the reader's to ignore. */
 export function decode(text: unknown): Frame | undefined {
-  if (typeof text !== "string") return undefined;
   try {
-    const frame = JSON.parse(text) as Frame | null;
-    return typeof frame?.type === "string" ? frame : undefined;
+    const frame = JSON.parse(text as string) as Frame | null; // A binary message is no JSON either.
+    return frame?.type ? frame : undefined;
   } catch {
     return undefined;
   }

@@ -6,13 +6,18 @@ export type Cursor = string & { readonly __cursor: unique symbol };
 /** Whether `cursor` lies behind `other`. Nothing can be said of two histories: the newer word counts. */
 export function isAfter(cursor: string, other: string | undefined): boolean {
   if (other === undefined) return true;
-  const [epoch, offset] = cursor.split("-");
-  const [otherEpoch, otherOffset] = other.split("-");
-  return epoch !== otherEpoch || Number.parseInt(offset ?? "", 16) > Number.parseInt(otherOffset ?? "", 16);
+  return !sameHistory(cursor, other) || offset(cursor) > offset(other);
 }
 
 export function sameHistory(cursor: string, other: string): boolean {
-  return cursor.split("-")[0] === other.split("-")[0];
+  return cursor.slice(0, EPOCH) === other.slice(0, EPOCH);
+}
+
+/** Of the epoch, in front of the offset. */
+const EPOCH = 7;
+
+function offset(cursor: string): number {
+  return Number.parseInt(cursor.slice(EPOCH), 16);
 }
 
 /** Remembers, by Pattern, how far Subscriptions without a `from` have come. */

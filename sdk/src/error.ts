@@ -6,38 +6,32 @@ import type { ErrorFrame } from "./codec.ts";
  * A refusal or a failure.
  *
  * `code` is the gateway's word (`forbidden`, `too_big`, `rate_limited` …), or one of the client's own:
- * `connection_lost` (nothing was sent), `closed` (this client has ended) and `invalid_data` (a `validate`
- * threw; its error is the `cause`).
+ * `connection_lost` (nothing was sent), `closed` (this client has ended), `invalid_data` (a `validate` threw; its
+ * error is the `cause`) and `not_supported` (nothing here can dial).
  */
 export class TidegateError extends Error {
   override readonly name = "TidegateError";
-  readonly code: string;
+  declare readonly code: string;
   /** Whether the same once more can help. */
-  readonly retryable: boolean;
+  declare readonly retryable: boolean;
   /** How long to wait before it. */
-  readonly retryAfterMs?: number;
+  declare readonly retryAfterMs?: number | undefined;
   /** Of the HTTP answer, if it was one. */
-  readonly status?: number;
+  declare readonly status?: number | undefined;
   /** To find it in the gateway's traces. */
-  readonly traceId?: string;
+  declare readonly traceId?: string | undefined;
 
-  constructor(
-    code: string,
-    message: string,
-    about: { retryable?: boolean; retryAfterMs?: number | undefined; status?: number; traceId?: string | undefined; cause?: unknown } = {},
-  ) {
-    super(message, "cause" in about ? { cause: about.cause } : undefined);
-    this.code = code;
-    this.retryable = about.retryable ?? false;
-    if (about.retryAfterMs !== undefined) this.retryAfterMs = about.retryAfterMs;
-    if (about.status !== undefined) this.status = about.status;
-    if (about.traceId !== undefined) this.traceId = about.traceId;
+  constructor(code: string, message: string, about: About = {}) {
+    super(message, about);
+    Object.assign(this, { code, retryable: false }, about);
   }
+}
 
-  /** From the Reply `error`. */
-  static of(frame: ErrorFrame): TidegateError {
-    return new TidegateError(frame.code, frame.message, { retryable: frame.retryable, retryAfterMs: frame.retry_after_ms });
-  }
+type About = Partial<Pick<TidegateError, "retryable" | "retryAfterMs" | "status" | "traceId" | "cause">>;
+
+/** From the Reply `error`. */
+export function refusal({ code, message, retryable, retry_after_ms: retryAfterMs }: ErrorFrame): TidegateError {
+  return new TidegateError(code, message, { retryable, retryAfterMs });
 }
 
 /** Thrown by a `TokenProvider`: this user may not connect. The client stops, with state `closed`. */

@@ -1,4 +1,4 @@
-// Listeners to named events.
+// Named events, carried by the platform's own: it knows `signal` and `once`, and reports what a listener throws.
 
 /** Calls `listener` at each event of that name, until it is stopped by the returned function or `signal`. */
 export type Listen<E> = <K extends keyof E & string>(
@@ -8,41 +8,23 @@ export type Listen<E> = <K extends keyof E & string>(
 ) => () => void;
 
 export class Events<E> {
-  readonly #listeners = new Map<keyof E, Set<(about: never) => void>>();
+  readonly #target = new EventTarget();
 
   /** To be handed out as it is. */
-  readonly on: Listen<E> = (event, listener, options = {}) => {
-    if (options.signal?.aborted) return () => {};
-    const called = (about: E[typeof event]): void => {
-      if (options.once) stop();
-      listener(about);
-    };
-    const listeners = this.#listeners.get(event) ?? new Set();
-    this.#listeners.set(event, listeners.add(called));
-    const stop = (): void => {
-      listeners.delete(called);
-      options.signal?.removeEventListener("abort", stop);
-    };
-    options.signal?.addEventListener("abort", stop);
-    return stop;
+  readonly on: Listen<E> = (event, listener, options) => {
+    const heard = (happened: Event): void => listener((happened as CustomEvent).detail);
+    this.#target.addEventListener(event, heard, options);
+    return () => this.#target.removeEventListener(event, heard);
   };
 
-  emit<K extends keyof E>(event: K, about: E[K]): void {
-    for (const listener of [...(this.#listeners.get(event) ?? [])]) call(listener as (about: E[K]) => void, about);
-  }
-
-  has(event: keyof E): boolean {
-    return (this.#listeners.get(event)?.size ?? 0) > 0;
+  emit<K extends keyof E & string>(event: K, about: E[K]): void {
+    this.#target.dispatchEvent(new CustomEvent(event, { detail: about }));
   }
 }
 
-/** Calls code of the application. What it throws is told as any uncaught error, and stops nothing here. */
-export function call<A>(code: (about: A) => void, about: A): void {
-  try {
-    code(about);
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
-  }
+/** Calls `stop` when it aborts, or now if it has. Returns the way to call that off. */
+export function onAbort(signal: AbortSignal | undefined, stop: () => void): () => void {
+  if (signal?.aborted) stop();
+  signal?.addEventListener("abort", stop);
+  return () => signal?.removeEventListener("abort", stop);
 }

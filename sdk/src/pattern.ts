@@ -1,5 +1,7 @@
 // Patterns: their grammar, what they match, and the object that an application holds for one.
 
+import type { Answer, AskCommand } from "./ask.ts";
+import type { WireFrom } from "./codec.ts";
 import type { Cursor } from "./cursor.ts";
 import type { LiveMap } from "./live.ts";
 import type { Publication } from "./publication.ts";
@@ -32,6 +34,7 @@ export function canonical(pattern: string): string {
   return pattern === "**" || pattern.endsWith(".**") ? `${pattern.slice(0, -2)}>` : pattern;
 }
 
+/** Whether it can be published to. For names that come from users: a gateway refuses all others. */
 export function isTopic(text: string): boolean {
   const segments = text.split(".");
   return bounded(text, segments) && segments.every((segment) => SEGMENT.test(segment));
@@ -45,7 +48,8 @@ export function isPattern(text: string): boolean {
     bounded(text, segments) &&
     segments.every(
       (segment, at) =>
-        SEGMENT.test(segment) || (at > 0 && (segment === "*" || (at === last && (segment === ">" || segment === "**")))),
+        SEGMENT.test(segment) ||
+        (at > 0 && (segment === "*" || (at === last && (segment === ">" || segment === "**")))),
     )
   );
 }
@@ -54,17 +58,43 @@ function bounded(text: string, segments: readonly string[]): boolean {
   return text.length <= BYTES_MAX && segments.length <= SEGMENTS_MAX && !text.startsWith("_");
 }
 
-/** The first segment, whose rules count. */
-export function namespaceOf(pattern: string): string {
-  return pattern.split(".", 1)[0] ?? "";
+/** Of a Pattern in the spelling with `>`: matches its Topics, and no other. */
+export function matcher(pattern: string): RegExp {
+  const literal = pattern.replace(/[^\w*>]/g, "\\$&");
+  return new RegExp(`^${literal.replace(/\*/g, "[^.]+").replace(/>$/, ".+")}$`);
 }
 
-/** Whether a Publication on this Topic is one for this Pattern, in the spelling with `>`. */
-export function matches(pattern: string, topic: string): boolean {
-  if (pattern === topic) return true;
-  const wanted = pattern.split(".");
-  const segments = topic.split(".");
-  const open = wanted.at(-1) === ">";
-  if (open ? segments.length < wanted.length : segments.length !== wanted.length) return false;
-  return wanted.every((segment, at) => segment === "*" || segment === segments[at] || (open && at === wanted.length - 1));
+/** The client, as its Patterns and Topics see it. */
+export interface Origin {
+  ask(command: AskCommand, signal?: AbortSignal): Promise<Answer>;
+  subscribe<M>(
+    pattern: string,
+    from: WireFrom | undefined,
+    receive: ((publication: Publication<M>) => void) | undefined,
+    options: SubscribeOptions<M, unknown>,
+  ): Subscription<M>;
+  live<M>(pattern: string, signal: AbortSignal | undefined): LiveMap<M>;
+}
+
+export function patternOf<M, F extends From | { readonly last: number } = From>(
+  client: Origin,
+  text: string,
+): Pattern<M, F> {
+  const name = canonical(text);
+  return {
+    name,
+    subscribe(
+      first?: ((publication: Publication<M>) => void) | SubscribeOptions<M, F>,
+      second?: SubscribeOptions<M, F>,
+    ): Subscription<M> {
+      const [receive, options = {}] = typeof first === "function" ? [first, second] : [undefined, first];
+      return client.subscribe(name, options.from && onWire(options.from), receive, options);
+    },
+    live: (options) => client.live(name, options?.signal),
+  };
+}
+
+function onWire(from: From | { readonly last: number }): WireFrom {
+  if (typeof from === "object") return "since" in from ? { since: from.since.toISOString() } : from;
+  return from === "live" || from === "last" ? (from as "live" | "last") : { cursor: from };
 }

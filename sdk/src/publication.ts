@@ -12,32 +12,26 @@ export type Publication<M = unknown> = {
   /** Names it: what `publish` answered with. */
   readonly id: string;
   /** Its place in history, where that is kept. */
-  readonly cursor?: Cursor;
+  readonly cursor?: Cursor | undefined;
   /** When it was stored; where nothing is kept, when a node took it. */
   readonly time: Date;
   /** The `sub` of the Token that it was published with; none for backends. */
-  readonly user?: string;
+  readonly user?: string | undefined;
   /** Whether it comes from history, not live. */
   readonly replayed: boolean;
 } & ({ readonly deleted?: never; readonly data: M } | { readonly deleted: true; readonly data?: never });
 
 export function publication(frame: MessageFrame, replayed: boolean): Publication {
   const { topic, id, time, cursor, user } = frame;
-  return {
-    topic,
-    id,
-    time: new Date(time),
-    replayed,
-    ...(cursor !== undefined && { cursor: cursor as Cursor }),
-    ...(user !== undefined && { user }),
-    ...("deleted" in frame ? { deleted: true } : { data: "data_base64" in frame ? bytes(frame.data_base64) : frame.data }),
-  };
+  const what = { topic, id, cursor: cursor as Cursor | undefined, time: new Date(time), user, replayed };
+  if ("deleted" in frame) return { ...what, deleted: true };
+  return { ...what, data: "data_base64" in frame ? bytes(frame.data_base64) : frame.data };
 }
 
 /** What is sent for `data`: bytes as they are, all else as JSON. */
 export function payload(data: unknown): Payload {
   if (data instanceof Uint8Array) return { data_base64: base64(data) };
-  if (data === undefined) throw new TypeError("undefined cannot be published; delete() removes a Topic's value");
+  if (data === undefined) throw new TypeError("undefined is no data");
   return { data };
 }
 

@@ -1,10 +1,16 @@
 // A Subscription: what one part of an application receives of a Pattern, and how that goes.
 
+import type { WireFrom } from "./codec.ts";
+import { isAfter } from "./cursor.ts";
 import type { Cursor } from "./cursor.ts";
-import type { TidegateError } from "./error.ts";
+import { TidegateError } from "./error.ts";
+import { Events, onAbort } from "./events.ts";
 import type { Listen } from "./events.ts";
+import type { Receiver } from "./feed.ts";
 import type { From } from "./pattern.ts";
 import type { Publication } from "./publication.ts";
+import { Queue } from "./queue.ts";
+import type { QueueOptions } from "./queue.ts";
 
 /**
  * Why something is missing. Of the gateway: `history_trimmed` (no longer kept, or never was), `epoch_changed`
@@ -26,7 +32,9 @@ export type GapReason =
 export interface Gap {
   readonly reason: GapReason;
   /** How many, if that is known. */
-  readonly missed?: number;
+  readonly missed?: number | undefined;
+  /** Whether it was lost while this Subscription was away: between its place and its return. */
+  readonly resumed: boolean;
 }
 
 /** How a Subscription began. */
@@ -36,14 +44,14 @@ export interface Ready {
   /** How many Publications came from history. */
   readonly replayed: number;
   /** Why it is not `recovered`. */
-  readonly reason?: GapReason;
+  readonly reason?: GapReason | undefined;
 }
 
 /**
  * - `pending`: asked for, not yet answered
  * - `recovering`: what was missed is on its way, or the connection is lost
  * - `live`: nothing is between it and the publishers
- * - `paused`: by `pause()`, or as the page is hidden
+ * - `paused`: by `pause()`
  * - `ended`: for good
  */
 export type SubscriptionState = "pending" | "live" | "recovering" | "paused" | "ended";
@@ -52,14 +60,7 @@ export interface SubscribeOptions<M, F = From> {
   /** Default: `live`, or the place that the client's `cursors` remember. */
   from?: F;
   /** What may wait for the `for await` loop. Default: 1,000, of which the oldest give way. */
-  queue?: {
-    max: number;
-    /**
-     * `drop-oldest` loses the oldest, `latest` all but the newest of each Topic; either is a `gap`. `end` ends the
-     * Subscription with `slow_consumer`.
-     */
-    onFull: "drop-oldest" | "latest" | "end";
-  };
+  queue?: QueueOptions;
   /** Judges each `data` before it is handed on, and gives it its type. If it throws, that is an `error`. */
   validate?: (data: unknown) => M;
   /** Unsubscribes. */
@@ -87,4 +88,170 @@ export interface Subscription<M = unknown> extends AsyncIterable<Publication<M>>
   resume(): void;
   /** Resolves when nothing comes any more. */
   unsubscribe(): Promise<void>;
+}
+
+/** The client, as its Subscriptions see it. */
+export interface Subscriber {
+  /** Puts it onto the Feed of its Pattern. */
+  enter(pattern: string, receiver: Receiver): void;
+  leave(pattern: string, receiver: Receiver): void;
+}
+
+export class FeedSubscription<M> implements Subscription<M>, Receiver {
+  readonly pattern: string;
+  from: WireFrom;
+  state: SubscriptionState = "pending";
+  readonly #client: Subscriber;
+  readonly #options: SubscribeOptions<M, unknown>;
+  readonly #events = new Events<SubscriptionEvents<M>>();
+  readonly #begun = Promise.withResolvers<Ready>();
+  #replayed = 0;
+  /** The first loss. */
+  #loss: GapReason | undefined;
+  /** Whether it comes back from a pause. */
+  #returning = false;
+  /** The last that it was given; and the last that its loop has taken. */
+  #seen: Cursor | undefined;
+  #taken: Cursor | undefined;
+  /** For the loop, which may begin later; gone as soon as it shows that there is none. */
+  #queue: Queue<Publication<M>> | undefined;
+  #looping = false;
+  /** Listens to the signal no more. */
+  #deafen = (): void => {};
+
+  constructor(
+    client: Subscriber,
+    pattern: string,
+    from: WireFrom,
+    receive: ((publication: Publication<M>) => void) | undefined,
+    options: SubscribeOptions<M, unknown>,
+  ) {
+    this.#client = client;
+    this.pattern = pattern;
+    this.from = from;
+    this.#options = options;
+    this.ready.catch(() => {}); // Whoever asks is told; nobody has to.
+    if (receive) this.on("message", receive);
+    else this.#queue = new Queue(options.queue);
+    client.enter(pattern, this);
+    this.#deafen = onAbort(options.signal, () => this.end());
+  }
+
+  get ready(): Promise<Ready> {
+    return this.#begun.promise;
+  }
+
+  get cursor(): Cursor | undefined {
+    return this.#queue?.size ? this.#taken : this.#seen;
+  }
+
+  readonly on: Listen<SubscriptionEvents<M>> = (event, listener, options) => {
+    if (event === "message" && !this.#looping) this.#queue = undefined;
+    return this.#events.on(event, listener, options);
+  };
+
+  pause(): void {
+    if (this.state === "paused" || this.state === "ended") return;
+    if (this.#seen !== undefined) this.from = { cursor: this.#seen };
+    else if (this.state === "live") this.from = "live";
+    this.#client.leave(this.pattern, this);
+    this.#show("paused");
+  }
+
+  resume(): void {
+    if (this.state !== "paused") return;
+    this.#returning = true;
+    this.#show("recovering");
+    this.#client.enter(this.pattern, this);
+  }
+
+  async unsubscribe(): Promise<void> {
+    this.end();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.unsubscribe();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Publication<M>, void> {
+    this.#looping = true;
+    const queue = (this.#queue ??= new Queue(this.#options.queue));
+    if (this.state === "ended") queue.end();
+    try {
+      for await (const publication of queue) {
+        this.#taken = publication.cursor;
+        yield publication;
+      }
+    } finally {
+      this.end();
+    }
+  }
+
+  // What its Feed tells.
+
+  take(publication: Publication): void {
+    const { cursor, replayed, topic } = publication;
+    if (cursor !== undefined && !isAfter(cursor, this.#seen)) return;
+    this.#seen = cursor;
+    if (replayed) this.#replayed += 1;
+    const { validate } = this.#options;
+    try {
+      const valid =
+        validate && !publication.deleted ? { ...publication, data: validate(publication.data) } : publication;
+      this.#give(valid as Publication<M>);
+    } catch (cause) {
+      this.error(new TidegateError("invalid_data", `not valid on ${topic}`, { cause }));
+    }
+  }
+
+  position(cursor: string): void {
+    if (isAfter(cursor, this.#seen)) this.#seen = cursor as Cursor;
+  }
+
+  gap(gap: Gap): void {
+    this.#loss ??= gap.reason;
+    this.#events.emit("gap", { ...gap, resumed: gap.resumed || this.#returning });
+  }
+
+  live(): void {
+    if (this.#returning && this.#seen === undefined) this.gap({ reason: "connection_lost", resumed: true });
+    this.#returning = false;
+    this.#begun.resolve({ recovered: this.#loss === undefined, replayed: this.#replayed, reason: this.#loss });
+    this.#show("live");
+  }
+
+  lost(): void {
+    this.#show("recovering");
+  }
+
+  error(error: TidegateError): void {
+    this.#events.emit("error", error);
+  }
+
+  end(error?: TidegateError): void {
+    if (this.state === "ended") return;
+    this.#client.leave(this.pattern, this);
+    this.#deafen();
+    this.#begun.reject(error ?? new TidegateError("closed", "ended before it was live"));
+    this.#queue?.end(error);
+    this.#show("ended");
+    if (error) this.error(error);
+  }
+
+  #give(publication: Publication<M>): void {
+    const queue = this.#queue;
+    if (queue?.full && queue.onFull === "end") {
+      return this.end(new TidegateError("slow_consumer", "the loop is too slow"));
+    }
+    const missed = queue?.push(publication);
+    if (missed)
+      this.gap({ reason: queue?.onFull === "latest" ? "conflated" : "slow_consumer", missed, resumed: false });
+    this.#events.emit("message", publication);
+  }
+
+  #show(state: SubscriptionState): void {
+    if (state === this.state) return;
+    this.state = state;
+    this.#events.emit("state", state);
+  }
 }

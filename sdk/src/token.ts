@@ -1,5 +1,8 @@
 // The Token: where it comes from, and when it is time for another one.
 
+import { Alarm } from "./alarm.ts";
+import { onAbort } from "./events.ts";
+
 /** Why a Token is asked for. */
 export interface TokenRequest {
   /** `expiring`: the present one ends soon. `rejected`: the gateway did not take it. */
@@ -12,3 +15,75 @@ export interface TokenRequest {
 
 /** Gives a Token, or throws: `Unauthorized` to stop the client, all else to be asked again. */
 export type TokenProvider = (request: TokenRequest) => string | Promise<string>;
+
+/** How long a provider may take. */
+const PROVIDER_MS = 30_000;
+/** Renewed when 80 % of its life are over, give or take 5 %. */
+const RENEW_AT = 0.75;
+const RENEW_SPREAD = 0.1;
+/** Between two renewals, however wrong the clock of this machine is. */
+const RENEW_MIN_MS = 10_000;
+
+export class Tokens {
+  readonly #source: string | TokenProvider | undefined;
+  readonly #renewal: Alarm;
+  readonly #stop = new AbortController();
+  #known: string | undefined;
+  /** When the one that is known came. */
+  #since = 0;
+  #call: Promise<string> | undefined;
+  #attempt = 0;
+
+  /** `expiring` is called when it is time for another one. */
+  constructor(source: string | TokenProvider | undefined, expiring: () => void) {
+    this.#source = source;
+    this.#renewal = new Alarm(() => {
+      if (typeof source === "function") this.#known = undefined;
+      expiring();
+    });
+    if (typeof source === "string") this.#known = source;
+  }
+
+  /** Whether there is any hope for another one than the present. */
+  get renewable(): boolean {
+    return typeof this.#source === "function";
+  }
+
+  /** The present one while it is good, else another; undefined for anonymous clients. */
+  async get(reason: TokenRequest["reason"]): Promise<string | undefined> {
+    const provider = this.#source;
+    if (typeof provider !== "function") return this.#known;
+    this.#renewal.check();
+    if (reason === "connect" && this.#known !== undefined) return this.#known;
+    this.#call ??= this.#ask(provider, reason).finally(() => (this.#call = undefined));
+    return this.#call;
+  }
+
+  /** It was taken, and will end then: sets the time of its renewal. */
+  accepted(end: Date | undefined): void {
+    if (!this.renewable || !end) return;
+    const part = RENEW_AT + RENEW_SPREAD * Math.random();
+    const renewAt = this.#since + part * (end.getTime() - this.#since);
+    this.#renewal.set(Math.max(renewAt - Date.now(), RENEW_MIN_MS));
+  }
+
+  /** It could not be renewed: asks for another one after a while. */
+  askAgain(): void {
+    this.#renewal.set(RENEW_MIN_MS);
+  }
+
+  close(): void {
+    this.#renewal.clear();
+    this.#stop.abort();
+  }
+
+  async #ask(provider: TokenProvider, reason: TokenRequest["reason"]): Promise<string> {
+    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(PROVIDER_MS)]);
+    const answer = provider({ reason, attempt: ++this.#attempt, signal });
+    const late = new Promise<never>((_, reject) => onAbort(signal, () => reject(signal.reason)));
+    this.#known = await Promise.race([answer, late]);
+    this.#attempt = 0;
+    this.#since = Date.now();
+    return this.#known;
+  }
+}

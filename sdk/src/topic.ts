@@ -1,7 +1,10 @@
 // A Topic: a Pattern without wildcards, which can also be published to and read back.
 
+import type { HistoryFrame, Payload, PublishedFrame } from "./codec.ts";
 import type { Cursor } from "./cursor.ts";
-import type { From, Pattern } from "./pattern.ts";
+import { patternOf } from "./pattern.ts";
+import type { From, Origin, Pattern } from "./pattern.ts";
+import { payload, publication } from "./publication.ts";
 import type { Publication } from "./publication.ts";
 
 export interface PublishOptions {
@@ -18,7 +21,7 @@ export interface PublishOptions {
 export interface Published {
   /** The `id` of the Publication, as its receivers see it. */
   readonly id: string;
-  readonly cursor?: Cursor;
+  readonly cursor?: Cursor | undefined;
   /** Whether it was there already, under the same key. */
   readonly duplicate: boolean;
 }
@@ -27,7 +30,7 @@ export interface Published {
 export interface Page<M> {
   readonly items: Publication<M>[];
   /** `from` of the next page, if there is more. */
-  readonly next?: Cursor;
+  readonly next?: Cursor | undefined;
 }
 
 /** One Topic of the application, with the type of what is published there. */
@@ -41,4 +44,28 @@ export interface Topic<M = unknown> extends Pattern<M, From | { readonly last: n
   delete(options?: PublishOptions): Promise<Published>;
   /** A page of what is kept, from the oldest on or behind a Cursor. */
   history(options?: { from?: Cursor; limit?: number; signal?: AbortSignal }): Promise<Page<M>>;
+}
+
+export function topicOf<M>(client: Origin, name: string): Topic<M> {
+  const publish = async (payload: Payload, { key, signal }: PublishOptions = {}): Promise<Published> => {
+    const answer = await client.ask({ type: "publish", topic: name, key, ...payload }, signal);
+    const { message_id: id, cursor, duplicate } = answer as PublishedFrame;
+    return { id, cursor: cursor as Cursor | undefined, duplicate };
+  };
+  return {
+    ...patternOf(client, name),
+    publish: async (data, options) => publish(payload(data), options),
+    delete: (options) => publish({ deleted: true }, options),
+    async history({ from, limit, signal } = {}) {
+      const answer = await client.ask(
+        { type: "history", topic: name, from: from && { cursor: from }, limit },
+        signal,
+      );
+      const { items, next } = answer as HistoryFrame;
+      return {
+        items: items.map((item) => publication(item, true) as Publication<M>),
+        next: next as Cursor | undefined,
+      };
+    },
+  };
 }

@@ -3,14 +3,15 @@
 // A Transport opens Links. A Link takes Commands and gives Frames until it ends, once. All that the client
 // wants of a gateway it says in Commands, beginning with `connect` and, in the same turn, one `subscribe`
 // with all that it wants to resume. So a Link that is no socket can do its own by listening to them: keep a
-// stream open for what is subscribed to, publish by HTTP, or hand all of it to a worker.
+// stream open for what is subscribed to, publish by HTTP, or hand all of it to a worker. One that depends on a
+// connection of somebody else ends when that is lost, by a reason with `"retry":true,"ms":0`; the client then opens
+// the next one at once, and subscribes from its Cursors, and that one says `connected` when it is.
 //
 // LAW: a Link never comes back by itself after `ended`. When to try again, and with which Transport, is
 // for the client alone.
 
-import { decode, encode, SUBPROTOCOL } from "./codec.ts";
+import { decode, SUBPROTOCOL } from "./codec.ts";
 import type { Command, Frame } from "./codec.ts";
-import { LOST } from "./close.ts";
 import type { Close } from "./close.ts";
 
 /** One way to a gateway. Stateless: each call of `open` is a new Link. */
@@ -57,51 +58,30 @@ export interface LinkListener {
 
 /** The default: one WebSocket. */
 export function webSocket(): Transport {
-  return {
-    name: "websocket",
-    usable: typeof WebSocket === "function",
-    open: (url, listener) => new WebSocketLink(url, listener),
-  };
+  return { name: "websocket", usable: typeof WebSocket === "function", open: openSocket };
 }
 
-class WebSocketLink implements Link {
-  readonly #socket: WebSocket;
-  /** Commands from before the socket was open. */
-  #waiting: string[] = [];
-  #listener: LinkListener | undefined;
-
-  constructor(url: URL, listener: LinkListener) {
-    this.#listener = listener;
-    const address = new URL(`${url.pathname.replace(/\/$/, "")}/v1/connect`, url);
-    address.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(address, SUBPROTOCOL);
-    this.#socket = socket;
-    socket.onopen = () => {
-      for (const text of this.#waiting) socket.send(text);
-      this.#waiting = [];
-    };
-    socket.onmessage = ({ data }) => {
-      const frame = decode(data);
-      if (frame) this.#listener?.frame(frame);
-    };
-    socket.onclose = ({ code, reason }) => this.#end({ status: code || LOST.status, reason });
-  }
-
-  send(command: Command): void {
-    const text = encode(command);
-    if (this.#socket.readyState === WebSocket.CONNECTING) this.#waiting.push(text);
-    else if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(text);
-  }
-
-  close(): void {
-    this.#listener = undefined;
-    this.#waiting = [];
-    this.#socket.close(1000);
-  }
-
-  #end(close: Close): void {
-    const listener = this.#listener;
-    this.#listener = undefined;
-    listener?.ended(close);
-  }
+function openSocket(url: URL, listener: LinkListener): Link {
+  const address = new URL(`${url.pathname.replace(/\/$/, "")}/v1/connect`, url);
+  address.protocol = address.protocol.replace("http", "ws");
+  const socket = new WebSocket(address, SUBPROTOCOL);
+  /** Commands from before it was open. */
+  const early: Command[] = [];
+  const send = (command: Command): void => {
+    if (socket.readyState === WebSocket.CONNECTING) early.push(command);
+    else socket.send(JSON.stringify(command)); // On one that ends, browsers drop it.
+  };
+  socket.onopen = () => early.forEach(send);
+  socket.onmessage = ({ data }) => {
+    const frame = decode(data);
+    if (frame) listener.frame(frame);
+  };
+  socket.onclose = ({ code: status, reason }) => listener.ended({ status, reason });
+  return {
+    send,
+    close() {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close(1000);
+    },
+  };
 }

@@ -1,0 +1,29 @@
+// How long to wait where nobody says so: at random, so that those who lost a node together come back apart.
+
+import type { Retry } from "./client.ts";
+
+const DEFAULT: Retry = { minMs: 500, maxMs: 30_000, factor: 2, stableAfterMs: 5_000, maxAttempts: Infinity };
+
+export class Backoff {
+  readonly retry: Retry;
+  #failures = 0;
+
+  constructor(retry: Partial<Retry> = {}) {
+    this.retry = { ...DEFAULT, ...retry };
+  }
+
+  /** Whether there have been as many failures in a row as may be. */
+  get exhausted(): boolean {
+    return this.#failures >= this.retry.maxAttempts;
+  }
+
+  /** Counts a failure, and says how long to wait: anything between nothing and a bound that grows. */
+  next(): number {
+    const { minMs, maxMs, factor } = this.retry;
+    return Math.random() * Math.min(maxMs, minMs * factor ** this.#failures++);
+  }
+
+  reset(): void {
+    this.#failures = 0;
+  }
+}

@@ -1,0 +1,401 @@
+// The Line: one connection to a gateway for as long as somebody wants it, across all that a network and a browser do
+// to it. When to dial, when to wait, when to move to another node, when to rest.
+//
+// Each connection is a Session, which ends once; this makes the next one. What is subscribed to and asked for is
+// its owner's; it carries that from one Session to the other.
+//
+//     idle ── wake ──▶ connecting ──▶ connected ─── lost ──▶ waiting ──▶ connecting …
+//                          ▲              │ hidden, left       │ refused
+//                          └── paused ◀───┴────────────────────┴──────▶ closed
+
+import { Alarm } from "./alarm.ts";
+import { Ask } from "./ask.ts";
+import type { Answer, AskCommand } from "./ask.ts";
+import { Backoff } from "./backoff.ts";
+import type { ClientEvents, ClientOptions, ClientState, Connection, Limits } from "./client.ts";
+import type { Verdict } from "./close.ts";
+import type { ConnectedFrame } from "./codec.ts";
+import { TidegateError, Unauthorized } from "./error.ts";
+import type { Events } from "./events.ts";
+import type { Feed } from "./feed.ts";
+import { watchPage } from "./page.ts";
+import type { PageListener } from "./page.ts";
+import { Session } from "./session.ts";
+import type { SessionListener } from "./session.ts";
+import { Tokens } from "./token.ts";
+import type { TokenRequest } from "./token.ts";
+import { webSocket } from "./transport.ts";
+import type { Transport } from "./transport.ts";
+
+/** How long a connection that is moved away from is read on, for what is on its way through its node. */
+const LEAVE_MS = 1_000;
+
+/** Publishes and pages of history that wait for their answers. */
+const ASKS_MAX = 256;
+
+/** Whose Line it is. */
+export interface LineOwner {
+  /** What is to be subscribed to. */
+  feeds(): Iterable<Feed>;
+  /** The page is hidden or left, and may never come back. */
+  remember(): void;
+  /** It has ended for good; by an error, if it was refused. */
+  closed(refusal: TidegateError | undefined): void;
+}
+
+export class Line implements SessionListener, PageListener {
+  /** Why nothing can be asked of it any more. */
+  why: TidegateError | undefined;
+  connection: Connection | undefined;
+  state: ClientState = "idle";
+  readonly #options: ClientOptions;
+  readonly #owner: LineOwner;
+  readonly #events: Events<ClientEvents>;
+  readonly #transports: readonly Transport[];
+  /** How many of them could not even begin since the last connection. */
+  #failed = 0;
+  readonly #tokens: Tokens;
+  readonly #asks = new Set<Ask>();
+  /** Whether a Token was rejected since the last connection that held. */
+  #rejected = false;
+
+  #phase: Exclude<ClientState, "offline"> = "idle";
+  #offline = globalThis.navigator?.onLine === false;
+  #bus = true;
+  /** Connected, and wants nothing, as the page is hidden. */
+  #muted = false;
+
+  /** The one that counts. While the Line moves, `#next` takes over from it, and then it is `#old`. */
+  #session: Session | undefined;
+  #next: Session | undefined;
+  #old: Session | undefined;
+  /** Counts dials, to know the Token that comes too late for one. */
+  #dials = 0;
+
+  readonly #backoff: Backoff;
+  readonly #retry = new Alarm(() => this.#dial("connect"));
+  readonly #slot = new Alarm(() => this.#move());
+  readonly #leave = new Alarm(() => this.#closeOld());
+  readonly #hide = new Alarm(() => this.#rest());
+  readonly #stable = new Alarm(() => {
+    this.#backoff.reset();
+    this.#rejected = false;
+  });
+  readonly #unwatch: () => void;
+
+  constructor(options: ClientOptions, owner: LineOwner, events: Events<ClientEvents>) {
+    this.#options = options;
+    this.#owner = owner;
+    this.#events = events;
+    this.#transports = (options.transports ?? [webSocket()]).filter(({ usable }) => usable);
+    this.#tokens = new Tokens(options.token, () => this.#renew());
+    this.#backoff = new Backoff(options.retry);
+    this.#unwatch = watchPage(this);
+  }
+
+  get retryAt(): Date | undefined {
+    return this.#retry.due;
+  }
+
+  /** The gateway's root. */
+  get #url(): URL {
+    const { url = location.origin } = this.#options;
+    const root = new URL(url, globalThis.location?.href);
+    root.protocol = root.protocol.replace("ws", "http");
+    return root;
+  }
+
+  /** Somebody wants something. */
+  wake(): void {
+    if (this.#phase === "idle") this.#dial("connect");
+  }
+
+  /** What is to be subscribed to has changed. */
+  sync(): void {
+    for (const session of [this.#session, this.#next]) session?.sync(this.#wanted());
+  }
+
+  /** Ends its Subscription, wherever it is. */
+  forget(feed: Feed): void {
+    for (const session of this.#sessions()) session.forget(feed);
+  }
+
+  /** Waits for an answer, if need be for a connection first. */
+  async ask(command: AskCommand, signal?: AbortSignal): Promise<Answer> {
+    if (this.why) throw this.why;
+    signal?.throwIfAborted();
+    if (this.#asks.size >= ASKS_MAX) throw new TidegateError("overloaded", "too many wait", { retryable: true });
+    const ask = new Ask(command, signal);
+    this.#asks.add(ask);
+    if (this.connection) this.#session?.ask(ask);
+    this.wake();
+    try {
+      return await ask.answer;
+    } finally {
+      this.#asks.delete(ask);
+    }
+  }
+
+  /** For good. */
+  end(refusal?: TidegateError): void {
+    if (this.why) return;
+    this.why = refusal ?? new TidegateError("closed", "this client is closed");
+    this.#hangUp();
+    this.#hide.clear();
+    this.#tokens.close();
+    this.#unwatch();
+    this.#show("closed");
+    if (refusal) this.#events.emit("error", refusal);
+    this.#owner.closed(refusal);
+    for (const ask of this.#asks) ask.fail(this.why);
+  }
+
+  // Dialling.
+
+  #dial(reason: TokenRequest["reason"]): void {
+    this.#dials += 1;
+    this.#retry.clear();
+    this.#show("connecting");
+    this.#withToken(reason, (token) => (this.#session = this.#open(token)));
+  }
+
+  /** To another node, while this one still delivers. If it fails, the end of this one is told as any. */
+  #move(): void {
+    this.#withToken("connect", (token) => (this.#next = this.#open(token)));
+  }
+
+  #renew(): void {
+    if (this.connection) this.#withToken("expiring", (token) => token && this.#session?.renew(token));
+  }
+
+  #open(token: string | undefined): Session | undefined {
+    const transport = this.#transports[this.#failed % this.#transports.length];
+    try {
+      if (transport) return new Session(transport, this.#url, token, this.#wanted(), this);
+      throw new Error("no usable transport");
+    } catch (cause) {
+      this.end(new TidegateError("not_supported", String(cause), { cause }));
+      return undefined;
+    }
+  }
+
+  /** Unless it comes so late that nobody wants it any more. */
+  #withToken(reason: TokenRequest["reason"], use: (token: string | undefined) => void): void {
+    const dial = this.#dials;
+    this.#tokens.get(reason).then(
+      (token) => dial === this.#dials && use(token),
+      (error: unknown) => dial === this.#dials && this.#noToken(error),
+    );
+  }
+
+  #noToken(cause: unknown): void {
+    if (cause instanceof Unauthorized) {
+      return this.end(new TidegateError("unauthenticated", cause.message || "no Token", { cause }));
+    }
+    this.refused(new TidegateError("unauthenticated", "no Token", { retryable: true, cause }));
+    if (this.#session) this.#tokens.askAgain();
+    else this.#wait();
+  }
+
+  /** At a time that was told, or at random. */
+  #wait(ms?: number): void {
+    this.#retry.set(ms ?? this.#backoff.next());
+    this.#show("waiting");
+  }
+
+  #closeOld(): void {
+    this.#leave.clear();
+    this.#old?.close();
+    this.#old = undefined;
+  }
+
+  /** Without a word: nobody is lost who says goodbye. */
+  #hangUp(): void {
+    this.#dials += 1;
+    for (const alarm of [this.#retry, this.#slot, this.#leave, this.#stable]) alarm.clear();
+    const sessions = this.#sessions();
+    this.connection = this.#session = this.#next = this.#old = undefined;
+    for (const session of sessions) session.close();
+  }
+
+  #sessions(): Session[] {
+    return [this.#session, this.#next, this.#old].filter((session) => session !== undefined);
+  }
+
+  #wanted(): Iterable<Feed> {
+    return this.#muted ? [] : this.#owner.feeds();
+  }
+
+  // What Sessions tell.
+
+  connected(session: Session, frame: ConnectedFrame): void {
+    if (session === this.#next) {
+      this.#closeOld();
+      this.#old = this.#session;
+      this.#session = session;
+      this.#next = undefined;
+    }
+    this.#failed = 0;
+    this.#offline = false;
+    this.connection = describe(frame, session.transport);
+    this.#tokens.accepted(this.connection.expiresAt);
+    this.#stable.set(this.#backoff.retry.stableAfterMs);
+    this.#tellBus(true);
+    this.#show("connected");
+    session.sync(this.#wanted());
+    for (const ask of this.#asks) if (ask.waits) session.ask(ask);
+  }
+
+  /** All is live here, so the one before may go. */
+  settled(session: Session): void {
+    if (session === this.#session && this.#old && !this.#leave.due) this.#leave.set(LEAVE_MS);
+  }
+
+  goingAway(session: Session, ms: number): void {
+    if (session === this.#session) this.#slot.set(ms);
+  }
+
+  bus(session: Session, connected: boolean): void {
+    if (session === this.#session) this.#tellBus(connected);
+  }
+
+  latency(ms: number): void {
+    this.#events.emit("latency", { ms });
+    this.#offline = false;
+    this.#show(this.#phase);
+  }
+
+  renewed(session: Session, expiresAt: string | undefined): void {
+    if (session !== this.#session || !this.connection) return;
+    this.connection = { ...this.connection, expiresAt: date(expiresAt) };
+    this.#tokens.accepted(this.connection.expiresAt);
+  }
+
+  notRenewed(error: TidegateError): void {
+    this.refused(error);
+    this.#tokens.askAgain();
+  }
+
+  refused(error: TidegateError): void {
+    this.#events.emit("error", error);
+  }
+
+  ended(session: Session, end: Verdict): void {
+    if (session === this.#old) return this.#closeOld();
+    if (session === this.#next) return void (this.#next = undefined);
+    const held = this.connection !== undefined;
+    const slot = this.#slot.due;
+    this.#hangUp();
+    if (!held && end.code === "connection_lost") this.#failed += 1;
+    this.#comeBack(end, slot && slot.getTime() - Date.now());
+  }
+
+  #comeBack(end: Verdict, slotMs: number | undefined): void {
+    if (end.freshToken && this.#tokens.renewable && !this.#rejected) {
+      this.#rejected = true;
+      return this.#dial("rejected");
+    }
+    if (!end.retry || this.#backoff.exhausted) {
+      return this.end(new TidegateError(end.code, end.code, { retryable: end.retry }));
+    }
+    this.#wait(slotMs ?? end.ms);
+  }
+
+  // What the browser tells.
+
+  online(): void {
+    this.#offline = false;
+    this.#show(this.#phase);
+    if (this.#phase === "waiting") this.#dial("connect");
+    if (this.connection) this.#session?.probe();
+  }
+
+  /** Browsers guess: an open connection stays, and its answer to a ping says that they were wrong. */
+  offline(): void {
+    this.#offline = true;
+    this.#show(this.#phase);
+    if (this.connection) this.#session?.ping();
+  }
+
+  /** Visible or thawed. */
+  awake(): void {
+    this.#hide.clear();
+    if (this.#muted) {
+      this.#muted = false;
+      this.#show(this.#phase);
+      this.sync();
+    }
+    if (this.#phase === "paused") return this.#dial("connect");
+    this.#retry.check();
+    if (this.connection) this.#session?.probe();
+  }
+
+  hidden(): void {
+    this.#owner.remember();
+    const { hidden } = this.#options;
+    if (typeof hidden === "object") this.#hide.set(hidden.afterMs);
+  }
+
+  /** Hidden for long. */
+  #rest(): void {
+    const { hidden } = this.#options;
+    if (typeof hidden === "object" && hidden.then === "disconnect") return this.#pause();
+    this.#muted = true;
+    this.sync();
+    this.#show(this.#phase);
+  }
+
+  left(): void {
+    this.#owner.remember();
+    this.#pause();
+  }
+
+  #pause(): void {
+    if (this.#phase === "idle" || this.#phase === "closed") return;
+    this.#hangUp();
+    this.#show("paused");
+  }
+
+  // How it shows.
+
+  #show(phase: Exclude<ClientState, "offline">): void {
+    this.#phase = phase;
+    const state = this.#stateOf(phase);
+    if (state === this.state) return;
+    this.state = state;
+    this.#events.emit("state", state);
+  }
+
+  #stateOf(phase: Exclude<ClientState, "offline">): ClientState {
+    if (phase === "idle" || phase === "closed") return phase;
+    if (this.#muted) return "paused";
+    return this.#offline && phase !== "paused" ? "offline" : phase;
+  }
+
+  #tellBus(connected: boolean): void {
+    if (connected === this.#bus) return;
+    this.#bus = connected;
+    this.#events.emit("bus", { connected });
+  }
+}
+
+function describe(frame: ConnectedFrame, transport: string): Connection {
+  return {
+    id: frame.connection,
+    node: frame.node,
+    transport,
+    expiresAt: date(frame.expires_at),
+    heartbeatMs: frame.heartbeat_ms,
+    limits: Object.fromEntries(
+      Object.entries(frame.limits).map(([name, limit]) => [camel(name), limit]),
+    ) as unknown as Limits,
+  };
+}
+
+function date(text: string | undefined): Date | undefined {
+  return text === undefined ? undefined : new Date(text);
+}
+
+function camel(name: string): string {
+  return name.replace(/_./g, ([, letter]) => (letter as string).toUpperCase());
+}
