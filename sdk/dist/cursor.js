@@ -1,0 +1,29 @@
+// A Cursor: a place in the history of a Namespace, to go on from; and where it is kept over a reload.
+/** Whether `cursor` lies behind `other`. Nothing can be said of two histories: the newer word counts. */
+export function isAfter(cursor, other) {
+    if (other === undefined)
+        return true;
+    return !sameHistory(cursor, other) || offset(cursor) > offset(other);
+}
+export function sameHistory(cursor, other) {
+    return cursor.slice(0, EPOCH) === other.slice(0, EPOCH);
+}
+/** Of the epoch, in front of the offset. */
+const EPOCH = 7;
+function offset(cursor) {
+    return Number.parseInt(cursor.slice(EPOCH), 16);
+}
+/** In the tab's session storage: after a reload, a Subscription without a `from` goes on where it was. */
+export function sessionCursors(prefix = "tidegate:") {
+    return {
+        get: (pattern) => (sessionStorage.getItem(prefix + pattern) ?? undefined),
+        set: (pattern, cursor) => {
+            try {
+                sessionStorage.setItem(prefix + pattern, cursor);
+            }
+            catch {
+                // Full, or forbidden by the user: then nothing survives a reload.
+            }
+        },
+    };
+}

@@ -1,0 +1,187 @@
+// A Feed: the client's one wire Subscription for a Pattern, shared by all Subscriptions of the application with
+// that Pattern.
+//
+// It lives on one Link after the other, and while the client moves, on two at once; so it hears some Publications
+// twice. Who comes later, and wants to begin elsewhere, is its guest for a while: the Feed begins anew at the guest's
+// place and serves nobody else, until the guest has all that there is; then it goes back to its own place, and who
+// has had what comes from there drops it.
+//
+// LAW: it never goes on behind a hole that nobody was told of.
+import { Alarm } from "./alarm.js";
+import { isAfter } from "./cursor.js";
+import { matcher } from "./pattern.js";
+/** Ids that are remembered where nothing is kept, to know what comes twice. */
+const IDS_MAX = 512;
+/** At most this long before asking again for what was refused for now, if the gateway names no time. */
+const ASK_AGAIN_MS = 4_000;
+export class Feed {
+    pattern;
+    matches;
+    /** False while it waits to be asked for again. */
+    wanted = true;
+    #owner;
+    #from;
+    /** How far it has come. */
+    #cursor;
+    #asked = false;
+    #begun = false;
+    /** Whether its Namespace keeps history. */
+    #kept = false;
+    #joined = new Set();
+    #waiting = new Set();
+    /** Some of those who wait, if it serves them now. */
+    #guests = [];
+    /** The Links on which it is live. */
+    #live = new Set();
+    #ids = new Set();
+    #again = new Alarm(() => {
+        this.wanted = true;
+        this.#owner.changed();
+    });
+    constructor(pattern, from, owner) {
+        this.pattern = pattern;
+        this.matches = matcher(pattern);
+        this.#from = from;
+        this.#owner = owner;
+    }
+    get isLive() {
+        return this.#live.size > 0;
+    }
+    get empty() {
+        return this.#joined.size + this.#waiting.size === 0;
+    }
+    add(receiver) {
+        if (!this.#asked && this.#from === "live")
+            this.#from = receiver.from;
+        const together = !this.#begun && receiver.from !== "live" && same(receiver.from, this.#from);
+        (together ? this.#joined : this.#waiting).add(receiver);
+        if (this.isLive)
+            this.#admit();
+    }
+    remove(receiver) {
+        this.#joined.delete(receiver);
+        this.#waiting.delete(receiver);
+        const others = this.#guests.filter((guest) => guest !== receiver);
+        if (this.#hosting && others.length === 0)
+            this.#serve(others);
+        this.#guests = others;
+    }
+    /** Where it begins on the next Link. */
+    start() {
+        this.#asked = true;
+        const [guest] = this.#guests;
+        if (guest)
+            return guest.from;
+        if (this.#cursor !== undefined)
+            return { cursor: this.#cursor };
+        return this.#begun && !this.#kept ? "live" : this.#from;
+    }
+    // What its Sessions tell.
+    subscribed({ recovered, reason, cursor, replayed, more }) {
+        const resumed = this.#begun && !this.#hosting;
+        this.#begun = true;
+        this.#kept = cursor !== undefined;
+        if (!recovered)
+            this.gap({ reason: reason ?? "history_trimmed", resumed });
+        if (this.isLive)
+            return;
+        if (recovered && resumed && !this.#kept)
+            this.gap({ reason: "connection_lost", resumed });
+        if (more || replayed > 0)
+            this.#each((receiver) => receiver.lost());
+    }
+    take(publication) {
+        const { cursor, id } = publication;
+        if (cursor !== undefined)
+            this.#advance(cursor);
+        else if (!this.#isNew(id))
+            return;
+        this.#each((receiver) => receiver.take(publication));
+    }
+    position(cursor) {
+        this.#advance(cursor);
+        this.#each((receiver) => receiver.position(cursor));
+    }
+    gap(gap) {
+        this.#each((receiver) => receiver.gap(gap));
+    }
+    live(session) {
+        if (this.#hosting) {
+            for (const guest of this.#guests) {
+                this.#waiting.delete(guest);
+                this.#joined.add(guest);
+            }
+            return this.#serve([]);
+        }
+        const already = this.isLive;
+        this.#live.add(session);
+        if (already)
+            return;
+        this.#each((receiver) => receiver.live());
+        this.#admit();
+    }
+    lost(session) {
+        if (this.#live.delete(session) && !this.isLive)
+            this.#each((receiver) => receiver.lost());
+    }
+    /** Not now, or not at all. */
+    refused(error) {
+        if (this.#hosting)
+            return this.#guests.forEach((guest) => guest.end(error));
+        if (!error.retryable)
+            return this.end(error);
+        this.wanted = false;
+        this.#again.set(error.retryAfterMs ?? ASK_AGAIN_MS * Math.random());
+        this.#each((receiver) => receiver.error(error));
+    }
+    end(error) {
+        this.#again.clear();
+        for (const receiver of [...this.#joined, ...this.#waiting])
+            receiver.end(error);
+    }
+    get #hosting() {
+        return this.#guests.length > 0;
+    }
+    /** Lets in who waits; who wants to begin elsewhere becomes a guest. */
+    #admit() {
+        for (const receiver of [...this.#waiting])
+            if (receiver.from === "live" || !this.#kept)
+                this.#letIn(receiver);
+        const [first] = this.#waiting;
+        if (first)
+            this.#serve([...this.#waiting].filter(({ from }) => same(from, first.from)));
+    }
+    #letIn(receiver) {
+        this.#waiting.delete(receiver);
+        this.#joined.add(receiver);
+        if (this.#cursor !== undefined)
+            receiver.position(this.#cursor);
+        if (receiver.from !== "live")
+            receiver.gap({ reason: "history_trimmed", resumed: false });
+        receiver.live();
+    }
+    #serve(guests) {
+        this.#owner.forget(this); // Everybody hears that it is not live; then it is the guests' alone.
+        this.#guests = guests;
+    }
+    #advance(cursor) {
+        if (!this.#hosting && isAfter(cursor, this.#cursor))
+            this.#cursor = cursor;
+    }
+    #each(tell) {
+        for (const receiver of this.#hosting ? this.#guests : [...this.#joined])
+            tell(receiver);
+    }
+    #isNew(id) {
+        if (this.#ids.has(id))
+            return false;
+        const [oldest] = this.#ids;
+        if (this.#ids.size >= IDS_MAX)
+            this.#ids.delete(oldest);
+        this.#ids.add(id);
+        return true;
+    }
+}
+function same(from, other) {
+    return JSON.stringify(from) === JSON.stringify(other);
+}
