@@ -2,19 +2,31 @@
 
 CARGO ?= cargo
 
-.PHONY: test check fmt dev bench torture versions tools
+.PHONY: test check sdk fmt dev bench torture versions tools
 
 # What is not Rust goes into target/tools; a second run needs no network.
 TOOLS := target/tools/python
 
-test: check tools
+test: check tools sdk
 	$(CARGO) test --locked
+	$(CARGO) build --locked
+	cd sdk && $(NODE) npm run test:integration
 
 tools: $(TOOLS)/.installed
 
 $(TOOLS)/.installed: tests/tools.txt
 	python3 -m venv $(TOOLS)
 	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/tools.txt
+	touch $@
+
+# The TypeScript client, by the Node of target/tools: the system's may be too old.
+NODE := PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH"
+
+sdk: sdk/node_modules/.installed
+	cd sdk && $(NODE) npm run check && $(NODE) npm test
+
+sdk/node_modules/.installed: sdk/package-lock.json $(TOOLS)/.installed
+	cd sdk && $(NODE) npm ci --ignore-scripts
 	touch $@
 
 check:
