@@ -31,12 +31,12 @@ use crate::topic::{Pattern, Topic};
 const DEMO: &str = "demo.>";
 /// The life of the printed Token.
 const TOKEN_LIFE: Duration = Duration::from_hours(24);
-/// What is kept of each Topic there: some minutes of the counter.
+/// What is kept of each Topic there: more than a minute of the counter.
 const DEMO_MESSAGES: u32 = 1_000;
 /// Between two values of the counter.
-const COUNT_EVERY: Duration = Duration::from_millis(200);
+const COUNT_EVERY: Duration = Duration::from_millis(100);
 /// Counts between two looks at the machine's load.
-const COUNTS_PER_LOAD: u64 = 3;
+const COUNTS_PER_LOAD: u64 = 6;
 
 pub(super) fn run(listen: Option<SocketAddr>, force: bool) -> Result<ExitCode, Failure> {
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && !force {

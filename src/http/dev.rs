@@ -1,4 +1,6 @@
-//! What only `tidegate dev` serves: the page, and a way to cut a Connection.
+//! What only `tidegate dev` serves: the page, and ways to cut a Connection and to send it away.
+
+use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::web::{self, Data, Json, ServiceConfig};
@@ -13,6 +15,9 @@ use crate::shard::Order;
 /// The page speaks to nobody but this gateway.
 const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; \
                       base-uri 'none'; form-action 'none'";
+
+/// The time over which a rehearsed drain sends its one Connection away: in the middle of it.
+const REHEARSAL: Duration = Duration::from_secs(4);
 
 /// What the page is told.
 #[derive(Debug, Clone, Serialize)]
@@ -37,6 +42,11 @@ pub(super) fn routes(routes: &mut ServiceConfig) {
         .service(
             web::resource("/dev/cut")
                 .route(web::post().to(cut))
+                .default_service(web::to(async || problem::method_not_allowed("POST"))),
+        )
+        .service(
+            web::resource("/dev/drain")
+                .route(web::post().to(drain))
                 .default_service(web::to(async || problem::method_not_allowed("POST"))),
         );
 }
@@ -69,16 +79,27 @@ async fn info(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(&state.dev)
 }
 
+/// Which Connection is meant.
 #[derive(Deserialize)]
-struct Cut {
+struct Meant {
     connection: String,
 }
 
 /// Drops a Connection's socket without a goodbye, wherever it is.
-async fn cut(cut: Json<Cut>, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let Cut { connection } = cut.into_inner();
+async fn cut(meant: Json<Meant>, state: Data<State>) -> Result<HttpResponse, Problem> {
+    tell(&state, &Order::Cut(meant.into_inner().connection))
+}
+
+/// Rehearses a drain: one Connection is told to go, and has its slot. The node stays.
+async fn drain(meant: Json<Meant>, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let Meant { connection } = meant.into_inner();
+    tell(&state, &Order::SendAway { connection, window: REHEARSAL })
+}
+
+/// Nobody knows here which Shard has it.
+fn tell(state: &State, order: &Order) -> Result<HttpResponse, Problem> {
     for shard in &state.orders {
-        if shard.try_send(Order::Cut(connection.clone())).is_err() {
+        if shard.try_send(order.clone()).is_err() {
             return Err(Problem::new(Code::Overloaded, "a Shard has too many orders waiting"));
         }
     }

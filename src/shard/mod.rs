@@ -132,6 +132,13 @@ pub struct Seat {
 pub enum Order {
     /// Drop the socket of this Connection, if it is here, as a broken network would.
     Cut(String),
+    /// Send this Connection elsewhere, if it is here, as a drain would that has it alone.
+    SendAway {
+        /// Its name.
+        connection: String,
+        /// Its slot lies within it.
+        window: Duration,
+    },
     /// Send every Connection elsewhere, one by one over this time; none of it: close them all now.
     Drain {
         /// The slots lie within it.
@@ -643,6 +650,14 @@ impl Shard {
                 for key in keys {
                     if *self.name(key) == *name {
                         self.end(key, Close::Cut);
+                    }
+                }
+            }
+            Order::SendAway { connection, window } => {
+                let at = Moment(self.now().moment.0 + goodbye::slot(millis(window), 0, 1));
+                for key in keys {
+                    if *self.name(key) == *connection {
+                        self.departing.push((key, at));
                     }
                 }
             }

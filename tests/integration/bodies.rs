@@ -525,6 +525,7 @@ fn wrong_methods_and_routes_are_told_apart() {
             "/health/ready",
             "/dev/info",
             "/dev/cut",
+            "/dev/drain",
             "/metrics",
             "/.env",
             "/favicon.ico",

@@ -1,14 +1,16 @@
 //! A node that goes away sends everybody elsewhere, each at a time of its own.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Error;
 
-use crate::harness::{Browser, Gateway, SOON, Settings, run, until};
+use crate::harness::gateway::free_address;
+use crate::harness::{Browser, Gateway, Process, SOON, Settings, run, soon, until};
 
 /// How one client was sent away.
 struct Departure {
@@ -162,5 +164,47 @@ fn old_connections_are_sent_elsewhere() {
             assert!(one.slot >= Duration::from_millis(2_700), "{:?}", one.slot);
             assert!(one.slot <= Duration::from_millis(6_500), "{:?}", one.slot);
         }
+    });
+}
+
+/// `POST /dev/drain` is a rehearsal with the one Connection that it names: it is told its slot, and is
+/// closed behind it as in a drain. The others and the node stay, and take it again.
+#[test]
+fn dev_rehearses_a_drain_with_one() {
+    run(async {
+        // What `dev` binds for itself must not be in the way of other tests.
+        let _held = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 9_090)));
+        let address = free_address();
+        let _dev = Process::start(["dev", "--listen", &address.to_string()]);
+        let http = reqwest::Client::new();
+        until("it is there", SOON, || async {
+            http.get(format!("http://{address}/dev/info")).send().await.is_ok()
+        })
+        .await;
+        let drain = async |connection: &Value| {
+            let asked = http.post(format!("http://{address}/dev/drain"));
+            let answer = asked.json(&json!({ "connection": connection })).send().await;
+            assert_eq!(answer.expect("an answer").status(), StatusCode::ACCEPTED);
+        };
+        let mut browsers = Vec::new();
+        for _ in 0..3 {
+            let mut browser = Browser::connect(address, "topic=demo.hello").await;
+            let connected = browser.next().await;
+            browser.next().await;
+            browsers.push((browser, connected["connection"].clone()));
+        }
+        drain(&json!("nobody")).await;
+        let (second, name) = browsers.remove(1);
+        let began = Instant::now();
+        drain(&name).await;
+        let departure = stays(second, began, SOON).await;
+        assert!(departure.slot >= Duration::from_millis(1_900), "{:?}", departure.slot);
+        let stayed = departure.closed.saturating_sub(departure.slot);
+        assert!(stayed >= Duration::from_millis(2_800), "{stayed:?}");
+        for (browser, _) in &mut browsers {
+            soon("the others are quiet", browser.is_quiet()).await;
+        }
+        let mut again = Browser::connect(address, "topic=demo.hello").await;
+        assert_eq!(again.next().await["type"], "connected");
     });
 }
