@@ -92,7 +92,8 @@ fn tag(page: &Page) -> EntityTag {
     EntityTag::new_strong(format!("{epoch}-{highest:x}-{count}{more}"))
 }
 
-fn is_known(request: &HttpRequest, tag: &EntityTag) -> bool {
+/// Whether who asks has what this tag stands for.
+pub(super) fn is_known(request: &HttpRequest, tag: &EntityTag) -> bool {
     // A header that cannot be read names no tag of ours.
     match IfNoneMatch::parse(request) {
         Ok(IfNoneMatch::Any) => true,

@@ -17,6 +17,7 @@ mod patience;
 mod problem;
 mod publish;
 mod query;
+mod sdk;
 mod websocket;
 
 use std::sync::Arc;
@@ -157,6 +158,12 @@ fn client_routes(routes: &mut ServiceConfig, state: &State) {
             web::resource("/v1/publish")
                 .route(web::post().to(publish::batch))
                 .default_service(web::to(async || problem::method_not_allowed("POST"))),
+        )
+        .service(
+            web::resource("/tidegate.js")
+                .route(web::get().to(sdk::script))
+                .route(web::head().to(sdk::script))
+                .default_service(web::to(async || problem::method_not_allowed("GET, HEAD"))),
         )
         .default_service(web::to(problem::not_found));
     if state.dev.is_some() {

@@ -68,6 +68,8 @@ mod replays;
 #[cfg(test)]
 mod rolling;
 #[cfg(test)]
+mod sdk;
+#[cfg(test)]
 mod secured;
 #[cfg(test)]
 mod slow;
