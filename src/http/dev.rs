@@ -37,6 +37,7 @@ pub(super) fn routes(routes: &mut ServiceConfig) {
         .service(web::resource("/").route(web::get().to(page)))
         .service(web::resource("/page.css").route(web::get().to(style)))
         .service(web::resource("/page.js").route(web::get().to(script)))
+        .service(web::resource("/icon.svg").route(web::get().to(icon)))
         .service(web::resource("/favicon.ico").route(web::get().to(no_icon)))
         .service(web::resource("/dev/info").route(web::get().to(info)))
         .service(
@@ -52,15 +53,19 @@ pub(super) fn routes(routes: &mut ServiceConfig) {
 }
 
 async fn page() -> impl Responder {
-    file("text/html; charset=utf-8", include_bytes!("dev/page.html"))
+    file("text/html; charset=utf-8", include_bytes!("../../sdk/dist/example/index.html"))
 }
 
 async fn style() -> impl Responder {
-    file("text/css; charset=utf-8", include_bytes!("dev/page.css"))
+    file("text/css; charset=utf-8", include_bytes!("../../sdk/dist/example/page.css"))
 }
 
 async fn script() -> impl Responder {
-    file("text/javascript; charset=utf-8", include_bytes!("dev/page.js"))
+    file("text/javascript; charset=utf-8", include_bytes!("../../sdk/dist/example/page.js"))
+}
+
+async fn icon() -> impl Responder {
+    file("image/svg+xml", include_bytes!("../../sdk/dist/example/icon.svg"))
 }
 
 fn file(kind: &'static str, bytes: &'static [u8]) -> HttpResponse {

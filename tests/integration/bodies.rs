@@ -523,6 +523,7 @@ fn wrong_methods_and_routes_are_told_apart() {
             "/status",
             "/health/live",
             "/health/ready",
+            "/page.js",
             "/dev/info",
             "/dev/cut",
             "/dev/drain",

@@ -1,8 +1,11 @@
-//! The client library that a node has for browsers.
+//! The files that a node has for browsers: the client library, and the page of `dev`.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use reqwest::{Method, Response, StatusCode};
 
-use crate::harness::{Gateway, Settings, run};
+use crate::harness::gateway::free_address;
+use crate::harness::{Gateway, Process, SOON, Settings, run, until};
 
 const SCRIPT: &[u8] = include_bytes!("../../sdk/dist/tidegate.js");
 
@@ -44,5 +47,41 @@ fn the_library_is_there_for_every_page() {
         let answer = ask(Method::POST, "null", String::new()).await;
         assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(header(&answer, "allow"), "GET, HEAD");
+    });
+}
+
+/// The page of `dev` has all that it names, may speak to nobody but its gateway, and is served by
+/// `dev` alone.
+#[test]
+fn the_page_of_dev_is_complete() {
+    run(async {
+        // What `dev` binds for itself must not be in the way of other tests.
+        let _held = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 9_090)));
+        let address = free_address();
+        let _dev = Process::start(["dev", "--listen", &address.to_string()]);
+        let http = reqwest::Client::new();
+        let get = async |path: &str| http.get(format!("http://{address}{path}")).send().await;
+        until("it is there", SOON, || async { get("/dev/info").await.is_ok() }).await;
+
+        let page = get("/").await.expect("an answer");
+        let policy = header(&page, "content-security-policy").to_owned();
+        assert!(policy.starts_with("default-src 'self'; connect-src 'self' ws: wss:;"), "{policy}");
+        let page = page.text().await.expect("a text");
+        let named = |attribute: &'static str| {
+            page.split(attribute).skip(1).filter_map(|rest| rest.split('"').next())
+        };
+        let named: Vec<_> = named(" src=\"").chain(named(" href=\"")).collect();
+        assert!(named.len() >= 4, "{named:?}");
+        for path in named {
+            let answer = get(path).await.expect("an answer");
+            assert_eq!(answer.status(), StatusCode::OK, "{path}");
+            let kind = match path.rsplit_once('.').expect("an ending").1 {
+                "js" => "text/javascript; charset=utf-8",
+                "css" => "text/css; charset=utf-8",
+                "svg" => "image/svg+xml",
+                other => panic!("what is a {other}?"),
+            };
+            assert_eq!(header(&answer, "content-type"), kind, "{path}");
+        }
     });
 }
