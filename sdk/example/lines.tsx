@@ -21,6 +21,9 @@ const client = createClient({ url: "${origin}" });
 client.pattern("demo.>").subscribe(({ topic, data }) => console.log(topic, data));
 await client.topic("demo.hello").publish({ v: 42 });`;
 
+/** Small applications, which `dev` serves beside this page. */
+const EXAMPLES = [["chat", "Chat"], ["cursors", "Shared cursors"], ["board", "Board"], ["ticker", "Market ticker"], ["log", "Log tail"]] as const;
+
 export function Lines() {
   const elsewhere = origin === "http://localhost:8080" ? "" : ` --url ${origin}`;
   const token = `curl -H 'Authorization: Bearer ${info.token}' -d '{"v":42}' ${host}/v1/topics/orders.new/messages`;
@@ -39,6 +42,7 @@ export function Lines() {
         <Copy title="Command line: watch" line={`${info.command} subscribe 'demo.**'${elsewhere}`} />
         <Copy title="curl: any other topic, with the token of this process" line={token} wide />
       </div>
+      <p class="examples"><b>Small applications</b> {EXAMPLES.map(([name, title]) => <a key={name} href={`/examples/${name}.html`}>{title}</a>)}</p>
     </section>
   );
 }

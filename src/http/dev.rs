@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use actix_web::http::header;
-use actix_web::web::{self, Data, Json, ServiceConfig};
-use actix_web::{HttpResponse, Responder};
+use actix_web::web::{self, Data, Json, Path, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 
 use super::State;
@@ -18,6 +18,21 @@ const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; frame-anc
 
 /// The time over which a rehearsed drain sends its one Connection away: in the middle of it.
 const REHEARSAL: Duration = Duration::from_secs(4);
+
+/// Small applications that show what the client library is for, by the names of their files.
+const EXAMPLES: [(&str, &[u8]); 11] = [
+    ("board.html", include_bytes!("../../sdk/examples/board.html")),
+    ("board.js", include_bytes!("../../sdk/examples/board.js")),
+    ("chat.html", include_bytes!("../../sdk/examples/chat.html")),
+    ("chat.js", include_bytes!("../../sdk/examples/chat.js")),
+    ("cursors.html", include_bytes!("../../sdk/examples/cursors.html")),
+    ("cursors.js", include_bytes!("../../sdk/examples/cursors.js")),
+    ("log.html", include_bytes!("../../sdk/examples/log.html")),
+    ("log.js", include_bytes!("../../sdk/examples/log.js")),
+    ("style.css", include_bytes!("../../sdk/examples/style.css")),
+    ("ticker.html", include_bytes!("../../sdk/examples/ticker.html")),
+    ("ticker.js", include_bytes!("../../sdk/examples/ticker.js")),
+];
 
 /// What the page is told.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +53,7 @@ pub(super) fn routes(routes: &mut ServiceConfig) {
         .service(web::resource("/page.css").route(web::get().to(style)))
         .service(web::resource("/page.js").route(web::get().to(script)))
         .service(web::resource("/icon.svg").route(web::get().to(icon)))
+        .service(web::resource("/examples/{name}").route(web::get().to(example)))
         .service(web::resource("/favicon.ico").route(web::get().to(no_icon)))
         .service(web::resource("/dev/info").route(web::get().to(info)))
         .service(
@@ -66,6 +82,18 @@ async fn script() -> impl Responder {
 
 async fn icon() -> impl Responder {
     file("image/svg+xml", include_bytes!("../../sdk/dist/example/icon.svg"))
+}
+
+/// One of [`EXAMPLES`].
+async fn example(request: HttpRequest, name: Path<String>) -> Result<HttpResponse, Problem> {
+    let Some((name, bytes)) = EXAMPLES.into_iter().find(|(one, _)| *one == *name) else {
+        return Err(problem::not_found(request).await);
+    };
+    Ok(match name.rsplit_once('.') {
+        Some((_, "html")) => file("text/html; charset=utf-8", bytes),
+        Some((_, "css")) => file("text/css; charset=utf-8", bytes),
+        _ => file("text/javascript; charset=utf-8", bytes),
+    })
 }
 
 fn file(kind: &'static str, bytes: &'static [u8]) -> HttpResponse {
