@@ -5,6 +5,9 @@ import { copyFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { build } from "esbuild";
 
+/** Whose code it holds. */
+export const EXAMPLE_LICENSES = ["preact", "uplot"] as const;
+
 const HERE = import.meta.dirname;
 
 export async function buildExample(dist: string): Promise<void> {

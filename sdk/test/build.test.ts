@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
@@ -17,14 +17,19 @@ test("dist is fresh: `npm run build` if not", (t) => {
   t.after(() => rmSync(fresh, { recursive: true }));
   const built = spawnSync(process.execPath, ["build.ts", fresh], { cwd: sdk, encoding: "utf8" });
   assert.equal(built.status, 0, built.stderr + built.stdout);
-  assert.deepEqual(readdirSync(join(sdk, "dist")).sort(), readdirSync(fresh).sort());
-  for (const file of readdirSync(fresh)) {
+  assert.deepEqual(filesOf(join(sdk, "dist")), filesOf(fresh));
+  for (const file of filesOf(fresh)) {
     assert.ok(
       readFileSync(join(fresh, file)).equals(readFileSync(join(sdk, "dist", file))),
       `dist/${file} is not what the sources build`,
     );
   }
 });
+
+function filesOf(folder: string): string[] {
+  const all = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  return all.map(({ parentPath, name }) => relative(folder, join(parentPath, name))).sort();
+}
 
 test("the client names its version", () => {
   const { version } = JSON.parse(readFileSync(join(sdk, "package.json"), "utf8")) as { version: string };

@@ -50,10 +50,10 @@ fn the_library_is_there_for_every_page() {
     });
 }
 
-/// The page of `dev` has all that it names, may speak to nobody but its gateway, and is served by
-/// `dev` alone.
+/// The page of `dev` and the examples beside it have all that they name, and may speak to nobody but
+/// their gateway.
 #[test]
-fn the_page_of_dev_is_complete() {
+fn the_pages_of_dev_are_complete() {
     run(async {
         // What `dev` binds for itself must not be in the way of other tests.
         let _held = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 9_090)));
@@ -63,25 +63,36 @@ fn the_page_of_dev_is_complete() {
         let get = async |path: &str| http.get(format!("http://{address}{path}")).send().await;
         until("it is there", SOON, || async { get("/dev/info").await.is_ok() }).await;
 
-        let page = get("/").await.expect("an answer");
-        let policy = header(&page, "content-security-policy").to_owned();
-        assert!(policy.starts_with("default-src 'self'; connect-src 'self' ws: wss:;"), "{policy}");
-        let page = page.text().await.expect("a text");
-        let named = |attribute: &'static str| {
-            page.split(attribute).skip(1).filter_map(|rest| rest.split('"').next())
-        };
-        let named: Vec<_> = named(" src=\"").chain(named(" href=\"")).collect();
-        assert!(named.len() >= 4, "{named:?}");
-        for path in named {
-            let answer = get(path).await.expect("an answer");
-            assert_eq!(answer.status(), StatusCode::OK, "{path}");
-            let kind = match path.rsplit_once('.').expect("an ending").1 {
-                "js" => "text/javascript; charset=utf-8",
-                "css" => "text/css; charset=utf-8",
-                "svg" => "image/svg+xml",
-                other => panic!("what is a {other}?"),
+        let examples = ["board", "chat", "cursors", "log", "ticker"];
+        let examples = examples.map(|name| format!("/examples/{name}.html"));
+        for page in ["/".to_owned()].iter().chain(&examples) {
+            let answer = get(page).await.expect("an answer");
+            let policy = header(&answer, "content-security-policy").to_owned();
+            let ours = "default-src 'self'; connect-src 'self' ws: wss:;";
+            assert!(policy.starts_with(ours), "{page}: {policy}");
+            let text = answer.text().await.expect("a text");
+            let named = |attribute: &'static str| {
+                text.split(attribute).skip(1).filter_map(|rest| rest.split('"').next())
             };
-            assert_eq!(header(&answer, "content-type"), kind, "{path}");
+            let named: Vec<_> = named(" src=\"").chain(named(" href=\"")).collect();
+            assert!(named.len() >= 3, "{page}: {named:?}");
+            for path in named {
+                let path = match path.strip_prefix('/') {
+                    Some(_) => path.to_owned(),
+                    None => format!("/examples/{path}"),
+                };
+                let answer = get(&path).await.expect("an answer");
+                assert_eq!(answer.status(), StatusCode::OK, "{path}");
+                let kind = match path.rsplit_once('.').expect("an ending").1 {
+                    "js" => "text/javascript; charset=utf-8",
+                    "css" => "text/css; charset=utf-8",
+                    "svg" => "image/svg+xml",
+                    other => panic!("what is a {other}?"),
+                };
+                assert_eq!(header(&answer, "content-type"), kind, "{path}");
+            }
         }
+        let nothing = get("/examples/nothing.html").await.expect("an answer");
+        assert_eq!(nothing.status(), StatusCode::NOT_FOUND);
     });
 }
