@@ -24,13 +24,15 @@ export interface Absence {
   to?: number;
   replayed: number;
   lost: number;
+  /** Why nobody knows how many were missed. */
+  unknown?: string;
 }
 
 export class Counter {
   /** Newest last. */
   readonly strokes: Stroke[] = [];
   readonly absences: Absence[] = [];
-  newest?: number;
+  newest: number | undefined;
   received = 0;
   lost = 0;
   #strange = 0;
@@ -52,18 +54,25 @@ export class Counter {
     return this.absences.findLast(({ to }) => to !== undefined);
   }
 
+  /** What comes next may be of another history, and count from anywhere. */
+  broke(reason: string): void {
+    if (reason === "history_trimmed") return; // the next number tells how many
+    if (this.away) this.away.unknown = reason;
+    this.newest = undefined;
+  }
+
   /** Takes what came; gives the absence that this number ends. */
   take(data: unknown, at: number, replayed: boolean, now: number): Absence | undefined {
     const n = finite((data as { n?: unknown } | null)?.n);
     if (n === undefined || !Number.isSafeInteger(n)) return undefined;
     const before = this.newest;
-    if (before !== undefined && (n <= before || n - before > LEAP)) {
+    const away = this.away;
+    if (before !== undefined && (n <= before || (n - before > LEAP && !away))) {
       this.#strange += 1;
       if (this.#strange >= STRANGE_MAX) this.newest = n;
       return undefined;
     }
     this.#strange = 0;
-    const away = this.away;
     const hole = before === undefined ? 0 : n - before - 1;
     this.lost += hole;
     const since = this.strokes.at(-1)?.at ?? at;

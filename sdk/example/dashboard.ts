@@ -1,5 +1,6 @@
 // All that the page knows, and where it comes from: Subscriptions of the SDK, and its state.
 
+import type { Subscription } from "tidegate";
 import { client, type Demo } from "./gateway.ts";
 import { Counter } from "./counter.ts";
 import { note } from "./journal.ts";
@@ -50,7 +51,7 @@ function watchMove(): void {
   note(`moved to ${to} after ${span(took)}, ${move.noticed ? "after a break" : "without a break"}`);
 }
 
-function subscribe<K extends keyof Demo & string>(topic: K, take: (data: Demo[K], at: number, replayed: boolean) => void): void {
+function subscribe<K extends keyof Demo & string>(topic: K, take: (data: Demo[K], at: number, replayed: boolean) => void): Subscription<Demo[K]> {
   const subscription = client.topic(topic).subscribe((publication) => {
     const now = Date.now();
     if (!publication.replayed) latency.take(publication.time, now);
@@ -59,6 +60,7 @@ function subscribe<K extends keyof Demo & string>(topic: K, take: (data: Demo[K]
   }, { from: { last: LAST } });
   subscription.on("gap", ({ reason, missed }) => note(`gap in ${topic}: ${reason}${missed ? `, ${missed} missed` : ""}`));
   subscription.on("error", ({ code, message }) => note(`${topic}: ${code}, ${message}`));
+  return subscription;
 }
 
 export function start(): void {
@@ -80,8 +82,8 @@ export function start(): void {
   subscribe("demo.counter", (data, at, replayed) => {
     watchMove();
     const over = counter.take(data, at, replayed, Date.now());
-    if (over) note(`back after ${span(over.to! - over.from)}: missed ${over.replayed + over.lost}, replayed ${over.replayed}, lost ${over.lost}`);
-  });
+    if (over) note(`back after ${span(over.to! - over.from)}: ${over.unknown ?? `missed ${over.replayed + over.lost}, replayed ${over.replayed}, lost ${over.lost}`}`);
+  }).on("gap", ({ reason }) => counter.broke(reason));
   for (const topic of new Set(METERS.map(({ topic }) => topic))) {
     subscribe(topic, (data, at) => {
       for (const gauge of gauges) {

@@ -54,14 +54,16 @@ function Figures() {
   useFrame();
   const absence = counter.away ?? counter.absence;
   const over = absence?.to !== undefined;
-  const missed = absence && over ? absence.replayed + absence.lost : undefined;
-  const figure = (value: number | undefined) => (value === undefined ? "–" : value.toLocaleString("en"));
+  const unknown = absence?.unknown !== undefined;
+  const missed = absence && over && !unknown ? absence.replayed + absence.lost : undefined;
+  const lost = unknown ? undefined : absence?.lost;
+  const figure = (value: number | undefined) => (value === undefined ? (unknown ? "?" : "–") : value.toLocaleString("en"));
   return (
     <>
       <dl class="figures">
         <div><dt>missed while away</dt><dd id="missed">{figure(missed)}</dd></div>
         <div><dt>replayed</dt><dd id="replayed">{figure(absence?.replayed)}</dd></div>
-        <div data-good={over && absence.lost === 0}><dt>lost</dt><dd id="lost">{figure(absence?.lost)}</dd></div>
+        <div data-good={over && lost === 0}><dt>lost</dt><dd id="lost">{figure(lost)}</dd></div>
         <div class="newest-number"><dt>newest</dt><dd id="newest">{figure(counter.newest)}</dd></div>
       </dl>
       <p class="verdict" id="verdict">{verdict(over)}</p>
@@ -78,8 +80,10 @@ function verdict(over: boolean): string {
   }
   if (counter.away) return "Away: the counter goes on without this page.";
   if (!over || !absence) return "Ten numbers a second. Not cut yet.";
+  const away = span(absence.to! - absence.from);
+  if (absence.unknown !== undefined) return `Away for ${away}, back, and told that what was missed cannot be had (${absence.unknown}): the node was restarted.`;
   const complete = absence.lost === 0 ? "complete" : "history did not reach back so far";
-  return `Away for ${span(absence.to! - absence.from)}, back, ${complete}.`;
+  return `Away for ${away}, back, ${complete}.`;
 }
 
 function Journal() {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import type { Browser, BrowserContextOptions } from "playwright-core";
-import { Dev, PICTURES, Watched, launch, missing, until } from "./stage.ts";
+import { Dev, PICTURES, Watched, launch, skip, until } from "./stage.ts";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const DIST = join(import.meta.dirname, "../../dist");
@@ -29,7 +29,7 @@ test("the page and all that it loads is small", async () => {
   assert.ok(bytes <= GZIP_MAX, `${bytes} bytes`);
 });
 
-describe("the dashboard", { skip: missing() ?? false }, () => {
+describe("the dashboard", { skip: skip() }, () => {
   let dev: Dev;
   let browser: Browser;
 
@@ -121,6 +121,20 @@ describe("the dashboard", { skip: missing() ?? false }, () => {
     assert.equal(await number(watched, "#lost"), 0);
     assert.deepEqual(watched.faults, []);
     await watched.close();
+  });
+
+  test("after a restart of the node it comes back, and does not pretend to know what it missed", async () => {
+    let mortal = await Dev.start();
+    const watched = await Watched.open(browser, `${mortal.origin}/`, WIDE);
+    await until("it counts", async () => (await number(watched, "#newest")) > 5);
+    await mortal.stop();
+    await watched.page.locator('#chip:not([data-word="connected"])').waitFor();
+    mortal = await Dev.start(Number(new URL(mortal.origin).port));
+    await until("it is back", async () => /cannot be had/.test(await watched.text("#verdict")));
+    assert.equal(await watched.text("#lost"), "?");
+    await until("it counts again", async () => (await number(watched, "#newest")) > 5);
+    await watched.close();
+    await mortal.stop();
   });
 
   test("a visitor's publication arrives, from the box and from elsewhere", async () => {

@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Browser } from "playwright-core";
-import { Dev, PICTURES, Watched, launch, missing, until } from "./stage.ts";
+import { Dev, PICTURES, Watched, launch, skip, until } from "./stage.ts";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const FOLDER = join(import.meta.dirname, "../../examples");
@@ -21,7 +21,7 @@ test("each is short, and needs nothing but the library", async () => {
   }
 });
 
-describe("the examples", { skip: missing() ?? false }, () => {
+describe("the examples", { skip: skip() }, () => {
   let dev: Dev;
   let browser: Browser;
 
