@@ -113,7 +113,7 @@ export function createClient<T extends object = Record<string, unknown>>(options
   return new Core<T>(options);
 }
 
-class Core<T extends object> implements Client<T>, Subscriber, Origin, FeedOwner, LineOwner {
+export class Core<T extends object = Record<string, unknown>> implements Client<T>, Subscriber, Origin, FeedOwner, LineOwner {
   readonly #events = new Events<ClientEvents>();
   readonly on = this.#events.on;
   readonly #line: Line;
@@ -221,6 +221,11 @@ class Core<T extends object> implements Client<T>, Subscriber, Origin, FeedOwner
 
   ask(command: AskCommand, signal?: AbortSignal): Promise<Answer> {
     return this.#line.ask(command, signal);
+  }
+
+  /** Asks whether the gateway is there, and ends the connection if it is not; the answer is a `latency`. */
+  awake(): void {
+    this.#line.awake();
   }
 
   // What Feeds ask for.

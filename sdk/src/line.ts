@@ -139,7 +139,7 @@ export class Line implements SessionListener, PageListener {
   /** For good. */
   end(refusal?: TidegateError): void {
     if (this.why) return;
-    this.why = refusal ?? new TidegateError("closed", "this client is closed");
+    this.why = refusal ?? new TidegateError("closed", "closed");
     this.#hangUp();
     this.#hide.clear();
     this.#tokens.close();
@@ -283,22 +283,17 @@ export class Line implements SessionListener, PageListener {
   ended(session: Session, end: Verdict): void {
     if (session === this.#old) return this.#closeOld();
     if (session === this.#next) return void (this.#next = undefined);
-    const held = this.connection !== undefined;
+    const held = this.connection;
     const slot = this.#slot.due;
     this.#hangUp();
     if (!held && end.code === "connection_lost") this.#failed += 1;
-    this.#comeBack(end, slot && slot.getTime() - Date.now());
-  }
-
-  #comeBack(end: Verdict, slotMs: number | undefined): void {
     if (end.freshToken && this.#tokens.renewable && !this.#rejected) {
       this.#rejected = true;
       return this.#dial("rejected");
     }
-    if (!end.retry || this.#backoff.exhausted) {
-      return this.end(new TidegateError(end.code, end.code, { retryable: end.retry }));
-    }
-    this.#wait(slotMs ?? end.ms);
+    const retryAfterMs = slot ? slot.getTime() - Date.now() : end.ms;
+    if (end.retry && !this.#backoff.exhausted) return this.#wait(retryAfterMs);
+    this.end(new TidegateError(end.code, end.code, { retryable: end.retry, retryAfterMs }));
   }
 
   // What the browser tells.

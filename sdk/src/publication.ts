@@ -21,8 +21,9 @@ export type Publication<M = unknown> = {
   readonly replayed: boolean;
 } & ({ readonly deleted?: never; readonly data: M } | { readonly deleted: true; readonly data?: never });
 
-export function publication(frame: MessageFrame, replayed: boolean): Publication {
-  const { topic, id, time, cursor, user } = frame;
+/** `part`: whether it came as a part of a Replay. */
+export function publication(frame: MessageFrame, part: boolean): Publication {
+  const { topic, id, time, cursor, user, replayed = part } = frame;
   const what = { topic, id, cursor: cursor as Cursor | undefined, time: new Date(time), user, replayed };
   if ("deleted" in frame) return { ...what, deleted: true };
   return { ...what, data: "data_base64" in frame ? bytes(frame.data_base64) : frame.data };
