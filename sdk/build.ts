@@ -25,7 +25,7 @@ if (status !== 0) process.exit(status ?? 1);
 
 await build({
   absWorkingDir: here,
-  entryPoints: ["src/index.ts"],
+  entryPoints: ["src/everything.ts"],
   outfile: join(out, "tidegate.js"),
   bundle: true,
   minify: true,

@@ -183,15 +183,25 @@ export class Gateway {
     return this.#program.log;
   }
 
+  /** What its Shards count. */
+  async status(): Promise<Record<"connections" | "subscriptions", number>> {
+    return (await (await fetch(`${this.#management}/status`)).json()) as Record<"connections" | "subscriptions", number>;
+  }
+
   /** How many are connected. */
   async connections(): Promise<number> {
-    const status = (await (await fetch(`${this.#management}/status`)).json()) as { connections: number };
-    return status.connections;
+    return (await this.status()).connections;
   }
 
   /** Publishes as a backend would. */
   async publish(topic: string, data: unknown): Promise<void> {
     const answer = await fetch(`${this.origin}/v1/topics/${topic}/messages`, { method: "POST", body: JSON.stringify(data) });
+    if (!answer.ok) throw new Error(`publishing is answered ${answer.status}: ${await answer.text()}`);
+  }
+
+  /** The same, many in one request. */
+  async publishAll(messages: readonly { topic: string; data: unknown }[]): Promise<void> {
+    const answer = await fetch(`${this.origin}/v1/publish`, { method: "POST", body: JSON.stringify({ messages }) });
     if (!answer.ok) throw new Error(`publishing is answered ${answer.status}: ${await answer.text()}`);
   }
 
