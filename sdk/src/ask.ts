@@ -23,9 +23,10 @@ export class Ask {
   #sent = 0;
   readonly #late = new Alarm(() => this.fail(this.#lost()));
 
-  constructor(command: AskCommand, signal?: AbortSignal) {
+  /** `named`: who asks has a Token. The keys of others count on one connection only. */
+  constructor(command: AskCommand, signal: AbortSignal | undefined, named: boolean) {
     this.command = command;
-    this.#repeatable = command.type === "history" || command.key !== undefined;
+    this.#repeatable = command.type === "history" || (named && command.key !== undefined);
     const stop = onAbort(signal, () => this.fail(signal?.reason));
     this.#late.set(ANSWER_MS);
     this.answer = this.#outcome.promise.finally(() => {

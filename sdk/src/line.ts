@@ -125,7 +125,7 @@ export class Line implements SessionListener, PageListener {
     if (this.why) throw this.why;
     signal?.throwIfAborted();
     if (this.#asks.size >= ASKS_MAX) throw new TidegateError("overloaded", "too many wait", { retryable: true });
-    const ask = new Ask(command, signal);
+    const ask = new Ask(command, signal, !!this.#options.token);
     this.#asks.add(ask);
     if (this.connection) this.#session?.ask(ask);
     this.wake();

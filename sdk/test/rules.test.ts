@@ -920,7 +920,7 @@ describe("14. publishing over the loss of a connection", () => {
   });
 
   test("with a key it is sent once more", async () => {
-    await connected();
+    await connected({ token: "t" });
     const publish = client.topic("chat.1").publish("hello", { key: "k" });
     gateway.link.end();
     await clock.pass(250);
@@ -932,6 +932,13 @@ describe("14. publishing over the loss of a connection", () => {
     await clock.pass(1_000);
     gateway.link.connected();
     assert.equal(gateway.link.all("publish").length, 0);
+  });
+
+  test("without a Token it is not: its key would be another one on another connection", async () => {
+    await connected();
+    const publish = client.topic("chat.1").publish("hello", { key: "k" });
+    gateway.link.end();
+    await assert.rejects(publish, { code: "outcome_unknown", retryable: false });
   });
 
   test("without one it ends as `outcome_unknown`", async () => {
