@@ -10,7 +10,8 @@ TOOLS := target/tools/python
 test: check tools sdk
 	$(CARGO) test --locked
 	$(CARGO) build --locked
-	cd sdk && $(NODE) npm run test:integration && $(NODE) npm run test:browser
+	cd sdk && $(NODE) npm run test:integration
+	cd sdk && $(NODE) npm run test:browser
 
 tools: $(TOOLS)/.installed
 
