@@ -12,7 +12,8 @@ export declare class Ask {
     readonly answer: Promise<Answer>;
     /** Whether it is on no Link just now. */
     waits: boolean;
-    constructor(command: AskCommand, signal?: AbortSignal);
+    /** `named`: who asks has a Token. The keys of others count on one connection only. */
+    constructor(command: AskCommand, signal: AbortSignal | undefined, named: boolean);
     /** It is on its way. */
     sent(): void;
     /** Its Link has ended without an answer: it waits for another, or this was it. */

@@ -14,9 +14,10 @@ export class Ask {
     waits = true;
     #sent = 0;
     #late = new Alarm(() => this.fail(this.#lost()));
-    constructor(command, signal) {
+    /** `named`: who asks has a Token. The keys of others count on one connection only. */
+    constructor(command, signal, named) {
         this.command = command;
-        this.#repeatable = command.type === "history" || command.key !== undefined;
+        this.#repeatable = command.type === "history" || (named && command.key !== undefined);
         const stop = onAbort(signal, () => this.fail(signal?.reason));
         this.#late.set(ANSWER_MS);
         this.answer = this.#outcome.promise.finally(() => {

@@ -1,7 +1,15 @@
+import type { Answer, AskCommand } from "./ask.ts";
+import type { WireFrom } from "./codec.ts";
 import type { CursorStore } from "./cursor.ts";
 import type { TidegateError } from "./error.ts";
 import type { Listen } from "./events.ts";
-import type { Pattern } from "./pattern.ts";
+import { Feed } from "./feed.ts";
+import type { FeedOwner, Receiver } from "./feed.ts";
+import type { LineOwner } from "./line.ts";
+import type { LiveMap } from "./live.ts";
+import type { Origin, Pattern } from "./pattern.ts";
+import type { Publication } from "./publication.ts";
+import type { Subscriber, SubscribeOptions, Subscription } from "./subscription.ts";
 import type { TokenProvider } from "./token.ts";
 import type { Topic } from "./topic.ts";
 import type { Transport } from "./transport.ts";
@@ -95,3 +103,31 @@ export interface Client<T extends object = Record<string, unknown>> extends Asyn
     on: Listen<ClientEvents>;
 }
 export declare function createClient<T extends object = Record<string, unknown>>(options?: ClientOptions): Client<T>;
+export declare class Core<T extends object = Record<string, unknown>> implements Client<T>, Subscriber, Origin, FeedOwner, LineOwner {
+    #private;
+    readonly on: Listen<ClientEvents>;
+    constructor(options: ClientOptions);
+    get state(): ClientState;
+    get connection(): Connection | undefined;
+    get retryAt(): Date | undefined;
+    connect({ signal }?: {
+        signal?: AbortSignal;
+    }): Promise<Connection>;
+    close(): Promise<void>;
+    [Symbol.asyncDispose](): Promise<void>;
+    topic<K extends keyof T & string>(name: K): Topic<T[K]>;
+    pattern<M = unknown>(name: string): Pattern<M>;
+    subscribe<M>(pattern: string, from: WireFrom | undefined, receive: ((publication: Publication<M>) => void) | undefined, options: SubscribeOptions<M, unknown>): Subscription<M>;
+    live<M>(pattern: string, signal: AbortSignal | undefined): LiveMap<M>;
+    enter(pattern: string, receiver: Receiver): void;
+    leave(pattern: string, receiver: Receiver): void;
+    ask(command: AskCommand, signal?: AbortSignal): Promise<Answer>;
+    /** Asks whether the gateway is there, and ends the connection if it is not; the answer is a `latency`. */
+    awake(): void;
+    changed(): void;
+    forget(feed: Feed): void;
+    feeds(): Feed[];
+    /** Stores how far Subscriptions have come. */
+    remember(): void;
+    closed(error: TidegateError | undefined): void;
+}

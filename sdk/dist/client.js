@@ -9,7 +9,7 @@ import { topicOf } from "./topic.js";
 export function createClient(options = {}) {
     return new Core(options);
 }
-class Core {
+export class Core {
     #events = new Events();
     on = this.#events.on;
     #line;
@@ -104,6 +104,10 @@ class Core {
     }
     ask(command, signal) {
         return this.#line.ask(command, signal);
+    }
+    /** Asks whether the gateway is there, and ends the connection if it is not; the answer is a `latency`. */
+    awake() {
+        this.#line.awake();
     }
     // What Feeds ask for.
     changed() {

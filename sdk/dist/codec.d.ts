@@ -75,6 +75,8 @@ export type MessageFrame = {
     cursor?: string;
     time: string;
     user?: string;
+    /** Whether it comes from history. Only a Link says it that hands on what somebody else has received. */
+    replayed?: boolean;
 } & Payload;
 export interface ConnectedFrame {
     type: "connected";

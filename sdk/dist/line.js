@@ -96,7 +96,7 @@ export class Line {
         signal?.throwIfAborted();
         if (this.#asks.size >= ASKS_MAX)
             throw new TidegateError("overloaded", "too many wait", { retryable: true });
-        const ask = new Ask(command, signal);
+        const ask = new Ask(command, signal, !!this.#options.token);
         this.#asks.add(ask);
         if (this.connection)
             this.#session?.ask(ask);
@@ -112,7 +112,7 @@ export class Line {
     end(refusal) {
         if (this.why)
             return;
-        this.why = refusal ?? new TidegateError("closed", "this client is closed");
+        this.why = refusal ?? new TidegateError("closed", "closed");
         this.#hangUp();
         this.#hide.clear();
         this.#tokens.close();
@@ -248,22 +248,19 @@ export class Line {
             return this.#closeOld();
         if (session === this.#next)
             return void (this.#next = undefined);
-        const held = this.connection !== undefined;
+        const held = this.connection;
         const slot = this.#slot.due;
         this.#hangUp();
         if (!held && end.code === "connection_lost")
             this.#failed += 1;
-        this.#comeBack(end, slot && slot.getTime() - Date.now());
-    }
-    #comeBack(end, slotMs) {
         if (end.freshToken && this.#tokens.renewable && !this.#rejected) {
             this.#rejected = true;
             return this.#dial("rejected");
         }
-        if (!end.retry || this.#backoff.exhausted) {
-            return this.end(new TidegateError(end.code, end.code, { retryable: end.retry }));
-        }
-        this.#wait(slotMs ?? end.ms);
+        const retryAfterMs = slot ? slot.getTime() - Date.now() : end.ms;
+        if (end.retry && !this.#backoff.exhausted)
+            return this.#wait(retryAfterMs);
+        this.end(new TidegateError(end.code, end.code, { retryable: end.retry, retryAfterMs }));
     }
     // What the browser tells.
     online() {

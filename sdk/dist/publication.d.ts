@@ -23,6 +23,7 @@ export type Publication<M = unknown> = {
     readonly deleted: true;
     readonly data?: never;
 });
-export declare function publication(frame: MessageFrame, replayed: boolean): Publication;
+/** `part`: whether it came as a part of a Replay. */
+export declare function publication(frame: MessageFrame, part: boolean): Publication;
 /** What is sent for `data`: bytes as they are, all else as JSON. */
 export declare function payload(data: unknown): Payload;

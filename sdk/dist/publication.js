@@ -1,6 +1,7 @@
 // A Publication: one immutable message on one Topic, as the application sees it.
-export function publication(frame, replayed) {
-    const { topic, id, time, cursor, user } = frame;
+/** `part`: whether it came as a part of a Replay. */
+export function publication(frame, part) {
+    const { topic, id, time, cursor, user, replayed = part } = frame;
     const what = { topic, id, cursor: cursor, time: new Date(time), user, replayed };
     if ("deleted" in frame)
         return { ...what, deleted: true };

@@ -4,7 +4,8 @@ import type { Publication } from "./publication.ts";
 export interface PublishOptions {
     /**
      * Makes repeating safe: where history is kept, the same key is stored once within two minutes. Only a publish with
-     * a key is sent again if the connection is lost before its answer.
+     * a key is sent again if the connection is lost before its answer, and only with a Token: the keys of anonymous
+     * clients count on one connection.
      */
     key?: string;
     /** Gives up waiting; what was sent may still be published. */

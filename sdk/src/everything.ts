@@ -3,6 +3,7 @@
 import { serveTabs } from "./hub.ts";
 
 export * from "./index.ts";
+export * from "./sse.ts";
 export { shared } from "./shared.ts";
 export type { SharedOptions } from "./shared.ts";
 
