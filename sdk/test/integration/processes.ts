@@ -79,9 +79,39 @@ export async function balancer(t: TestContext, gateways: readonly Gateway[]): Pr
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** A Token with every verb on everything. */
-export function token(lifeSeconds = 3_600, sub = "ana"): string {
-  const all = [">"];
+export interface Cable {
+  readonly url: string;
+  /** Where it leads; for those who come from now on. */
+  to: { readonly url: string };
+  /** Breaks all connections, without a word. */
+  cut(): void;
+}
+
+/** One address before one gateway. */
+export async function cable(t: TestContext, to: { readonly url: string }): Promise<Cable> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    const upstream = connect(Number(new URL(cable.to.url).port), "127.0.0.1");
+    sockets.add(socket.pipe(upstream).pipe(socket));
+    upstream.on("error", () => socket.destroy()).on("close", () => socket.destroy());
+    socket.on("error", () => upstream.destroy()).on("close", () => upstream.destroy());
+    socket.on("close", () => sockets.delete(socket));
+  });
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  const cable = {
+    to,
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    cut: () => sockets.forEach((socket) => socket.destroy()),
+  };
+  t.after(() => {
+    cable.cut();
+    server.close();
+  });
+  return cable;
+}
+
+/** A Token with every verb on everything, or on some. */
+export function token(lifeSeconds = 3_600, sub = "ana", all = [">"]): string {
   const claims = {
     sub,
     exp: Math.floor(Date.now() / 1_000) + lifeSeconds,
