@@ -1,4 +1,4 @@
-// A gateway's HTTP side that answers as a test tells it to: `fetch`, replaced.
+// A gateway's HTTP side that answers as a test tells it to, in place of `fetch`.
 
 import assert from "node:assert/strict";
 import { mock } from "node:test";
@@ -14,6 +14,12 @@ export class FakeHttp {
       const asked = new Asked(new URL(url), options);
       this.asked.push(asked);
       return asked.response;
+    });
+    // By the clock of the test.
+    mock.method(AbortSignal, "timeout", (ms: number) => {
+      const late = new AbortController();
+      setTimeout(() => late.abort(), ms);
+      return late.signal;
     });
   }
 
@@ -119,7 +125,7 @@ export class Asked {
   }
 
   async writeBytes(bytes: Uint8Array): Promise<void> {
-    this.#writer?.enqueue(bytes);
+    if (!this.ended) this.#writer?.enqueue(bytes);
     await turn();
   }
 

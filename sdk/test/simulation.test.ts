@@ -175,6 +175,7 @@ async function simulate(seed: number): Promise<void> {
 
   /** Streams lag, but not for as long. */
   const pass = async (ms: number): Promise<void> => {
+    await deliver(0);
     while ([...world.streams.values()].some(({ length }) => length > 0)) await deliver(10);
     await clock.pass(ms);
   };

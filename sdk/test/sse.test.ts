@@ -337,7 +337,8 @@ test("a publish goes by HTTP, with its key, and the next one after its answer", 
 });
 
 test("a publish without an answer of the gateway ends the link, whose client then asks again", async () => {
-  for (const break_ of [() => http.call.fail(), () => http.call.answer(502, "<html>")]) {
+  const silent = (): Promise<void> => clock.pass(10_000);
+  for (const break_ of [() => http.call.fail(), () => http.call.answer(502, "<html>"), silent]) {
     const listening = new Listening();
     listening.send({ type: "publish", topic: "chat.1", data: 1 });
     await turn();
