@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -18,6 +18,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::gateway::{ANSWER_TIMEOUT, Gateway, refusal};
 use super::output::{Output, Tone, note};
+use super::token::{self, May};
 use super::{Exit, Failure, Topic, now};
 use crate::auth::{API_KEY_PREFIX, Auth, Claims, Grants, Token, Verb, Who};
 use crate::bus::nats::{self, CheckError, Report};
@@ -27,6 +28,9 @@ use crate::protocol::json::rfc3339;
 
 /// What comes by socket comes within this.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a Token is good that is made for one check.
+const TICKET_LIFE: Duration = Duration::from_secs(60);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -206,16 +210,17 @@ fn flatten(key: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     }
 }
 
+/// A Token for one such Publication.
+pub(super) fn ticket(config: &Config, topic: &Topic) -> Result<String, Failure> {
+    let one = || vec![topic.to_string()];
+    let may = May { subscribe: one(), publish: one(), history: Vec::new() };
+    token::sign(config, "tidegate-check".to_owned(), may, TICKET_LIFE)
+}
+
 /// Takes one Publication through a gateway that runs, step by step; each is printed with its time.
 pub(super) async fn live(gateway: &Gateway, topic: &Topic, out: &Output) -> Result<(), Failure> {
     let client = Gateway::client()?;
-    let since = Instant::now();
-    let (status, body) = ask(gateway, client.get(gateway.route(&["v1", "publish"]))).await?;
-    // That route takes nothing but POST, and a gateway says so whoever asks.
-    if status != StatusCode::METHOD_NOT_ALLOWED {
-        return Err(refusal(status.as_u16(), &body));
-    }
-    step(out, "answer", since)?;
+    answers(gateway, &client, out).await?;
 
     let since = Instant::now();
     let mut socket = dial(gateway).await?;
@@ -229,8 +234,7 @@ pub(super) async fn live(gateway: &Gateway, topic: &Topic, out: &Output) -> Resu
     step(out, "subscribe", since)?;
 
     let since = Instant::now();
-    let route = gateway.route(&["v1", "topics", topic.as_str(), "messages"]);
-    let mut request = client.post(route).body("\"tidegate check\"");
+    let mut request = publish(gateway, &client, topic);
     if let Some(value) = gateway.authorization()? {
         request = request.header(Gateway::header(), value);
     }
@@ -248,6 +252,36 @@ pub(super) async fn live(gateway: &Gateway, topic: &Topic, out: &Output) -> Resu
     // All is done; a gateway that does not say goodbye is no fault.
     let _ = timeout(FRAME_TIMEOUT, socket.close(None)).await;
     Ok(())
+}
+
+/// Sees that the gateway answers, and that it refuses who brings no Token.
+pub(super) async fn closed(gateway: &Gateway, topic: &Topic, out: &Output) -> Result<(), Failure> {
+    let client = Gateway::client()?;
+    answers(gateway, &client, out).await?;
+    let since = Instant::now();
+    let (status, body) = ask(gateway, publish(gateway, &client, topic)).await?;
+    match status {
+        StatusCode::UNAUTHORIZED => step(out, "refused", since),
+        _ if status.is_success() => {
+            Err(Failure::failed(format!("{topic} takes what anybody publishes")))
+        }
+        _ => Err(refusal(status.as_u16(), &body)),
+    }
+}
+
+/// One route takes nothing but POST, and a gateway says so whoever asks.
+async fn answers(gateway: &Gateway, client: &Client, out: &Output) -> Result<(), Failure> {
+    let since = Instant::now();
+    let (status, body) = ask(gateway, client.get(gateway.route(&["v1", "publish"]))).await?;
+    if status != StatusCode::METHOD_NOT_ALLOWED {
+        return Err(refusal(status.as_u16(), &body));
+    }
+    step(out, "answer", since)
+}
+
+fn publish(gateway: &Gateway, client: &Client, topic: &Topic) -> RequestBuilder {
+    let route = gateway.route(&["v1", "topics", topic.as_str(), "messages"]);
+    client.post(route).body("\"tidegate check\"")
 }
 
 fn step(out: &Output, name: &str, since: Instant) -> Result<(), Failure> {

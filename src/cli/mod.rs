@@ -75,12 +75,21 @@ enum Task {
         /// Show what this Token or API key may do, and why no more; with --live: come as its holder
         #[arg(long)]
         token: Option<String>,
+        /// The same, read from a file
+        #[arg(long, value_name = "FILE", conflicts_with = "token")]
+        token_file: Option<PathBuf>,
         /// Instead: take one Publication through the gateway that runs at this URL
         #[arg(long, value_name = "URL", value_parser = gateway::url)]
         live: Option<reqwest::Url>,
         /// The Topic of that Publication
         #[arg(long, default_value = "demo.check", requires = "live", value_parser = Topic::parse)]
         topic: Topic,
+        /// With --live: come with a Token of a minute, signed with the first HMAC issuer of --config
+        #[arg(long, requires = "live", conflicts_with_all = ["token", "token_file"])]
+        sign: bool,
+        /// With --live: see that whoever brings no Token is refused
+        #[arg(long, requires = "live", conflicts_with_all = ["token", "token_file", "sign"])]
+        closed: bool,
         /// Print JSON, as is done where the output is no terminal
         #[arg(long)]
         json: bool,
@@ -169,13 +178,21 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
         Task::Serve { file, listen, management } => {
             return serve::run(file.load(&Overrides { listen, management })?);
         }
-        Task::Check { token, live: Some(url), topic, json, .. } => {
+        Task::Check { live: Some(url), topic, closed: true, json, .. } => {
+            wait(check::closed(&Gateway::new(url, None), &topic, &Output::new(json)))?;
+        }
+        Task::Check { file, token, token_file, live: Some(url), topic, sign, json, .. } => {
+            let token = if sign {
+                Some(check::ticket(&file.load(&Overrides::default())?, &topic)?)
+            } else {
+                shown(token, token_file)?
+            };
             let gateway = Gateway::new(url, token);
             wait(check::live(&gateway, &topic, &Output::new(json)))?;
         }
-        Task::Check { file, token, json, .. } => {
+        Task::Check { file, token, token_file, json, .. } => {
             let config = file.load(&Overrides::default())?;
-            wait(check::run(&config, token, &Output::new(json)))?;
+            wait(check::run(&config, shown(token, token_file)?, &Output::new(json)))?;
         }
         Task::Subscribe { patterns, from, count, remote } => {
             let out = Output::new(remote.json);
@@ -187,6 +204,17 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
         Task::Token(arguments) => token::run(arguments)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The Token that was given, or that stands in the file that was named.
+fn shown(token: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, Failure> {
+    let Some(path) = file else {
+        return Ok(token);
+    };
+    let text = std::fs::read_to_string(&path).map_err(|why| {
+        Failure::usage(format!("--token-file: {} cannot be read: {why}", path.display()))
+    })?;
+    Ok(Some(text.trim().to_owned()))
 }
 
 /// Runs a client to its end.
@@ -288,6 +316,9 @@ mod tests {
             "token --sub a --ttl 25h",
             "check --topic a",
             "check --live ftp://x",
+            "check --closed",
+            "check --live http://x --closed --token t",
+            "check --token t --token-file f",
         ] {
             let words = std::iter::once("tidegate").chain(line.split_whitespace());
             assert!(Arguments::try_parse_from(words).is_err(), "{line}");

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::output::{Output, note};
 use super::{Failure, File, now};
 use crate::auth::{Algorithm, NewToken, make_api_key};
-use crate::config::Overrides;
+use crate::config::{Config, Overrides};
 use crate::measure::span;
 use crate::topic::Pattern;
 
@@ -46,7 +46,13 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let out = Output::bare(arguments.json);
     match (&arguments.sub, &arguments.api_key) {
         (Some(subject), _) => {
-            let token = sign(subject.clone(), &arguments)?;
+            let config = arguments.file.load(&Overrides::default())?;
+            let may = May {
+                subscribe: arguments.subscribe.clone(),
+                publish: arguments.publish.clone(),
+                history: arguments.history.clone(),
+            };
+            let token = sign(&config, subject.clone(), may, arguments.ttl)?;
             if out.json { out.line(json!({ "token": token })) } else { out.line(token) }
         }
         (None, Some(name)) => {
@@ -63,8 +69,20 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-fn sign(subject: String, arguments: &Arguments) -> Result<String, Failure> {
-    let config = arguments.file.load(&Overrides::default())?;
+/// What a Token lets its holder subscribe to, publish to and read back.
+pub(super) struct May {
+    pub(super) subscribe: Vec<String>,
+    pub(super) publish: Vec<String>,
+    pub(super) history: Vec<String>,
+}
+
+/// Signs a Token with the first HMAC issuer.
+pub(super) fn sign(
+    config: &Config,
+    subject: String,
+    may: May,
+    life: Duration,
+) -> Result<String, Failure> {
     let hmac = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
     let issuers = &config.auth.issuers;
     let issuer =
@@ -73,12 +91,13 @@ fn sign(subject: String, arguments: &Arguments) -> Result<String, Failure> {
                 "auth.issuers: none has HS256, HS384 or HS512, and no other key can sign",
             )
         })?;
+    let May { subscribe, publish, history } = may;
     let draft = NewToken {
         subject,
-        subscribe: arguments.subscribe.clone(),
-        publish: arguments.publish.clone(),
-        history: arguments.history.clone(),
-        life: arguments.ttl,
+        subscribe,
+        publish,
+        history,
+        life,
         issuer: issuer.issuer.clone(),
         audience: issuer.audience.clone(),
         algorithm: issuer.algorithm,

@@ -752,6 +752,25 @@ fn a_running_gateway_can_be_checked() {
         let bad = check(&["--token", "none"]).await;
         assert_eq!(bad.code, Some(77), "{bad:?}");
 
+        // A Token may stand in a file, or be made for this once; and the door may be tried without.
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let grants = Grants { publish: vec!["demo.>".to_owned()], ..grants };
+        fs::write(at("token"), Gateway::token("ana", &grants) + "\n").expect("a file");
+        fs::write(at("secret"), SECRET).expect("a file");
+        let issuer = format!("{{algorithm: HS256, key_file: {:?}}}", at("secret"));
+        fs::write(at("config"), format!("auth: {{issuers: [{issuer}]}}")).expect("a file");
+        let sign = ["--sign", "--config", &at("config")];
+        for more in [&["--token-file", &at("token")][..], &sign] {
+            let passed = check(more).await;
+            assert_eq!(passed.code, Some(0), "{passed:?}");
+        }
+        let closed = check(&["--closed"]).await;
+        assert_eq!(closed.code, Some(0), "{closed:?}");
+        assert!(closed.stdout.contains("refused"), "{closed:?}");
+        let open = check(&["--closed", "--topic", "open.check"]).await;
+        assert_eq!(open.code, Some(1), "{open:?}");
+
         let nobody = format!("http://{}", free_address());
         let alone = tidegate(&["check", "--live", &nobody]).await;
         assert_eq!(alone.code, Some(69), "{alone:?}");
