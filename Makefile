@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: test check sdk fmt dev bench torture versions tools
+.PHONY: test check sdk fmt dev bench torture versions tools e2e
 
 # What is not Rust goes into target/tools; a second run needs no network.
 TOOLS := target/tools/python
@@ -13,7 +13,7 @@ test: check tools sdk
 	cd sdk && $(NODE) npm run test:integration
 	cd sdk && $(NODE) npm run test:browser
 
-tools: $(TOOLS)/.installed
+tools: $(TOOLS)/.installed tests/chart/node_modules/.installed
 
 $(TOOLS)/.installed: tests/tools.txt
 	python3 -m venv $(TOOLS)
@@ -29,6 +29,15 @@ sdk: sdk/node_modules/.installed
 sdk/node_modules/.installed: sdk/package-lock.json $(TOOLS)/.installed
 	cd sdk && $(NODE) npm ci --ignore-scripts
 	touch $@
+
+# Schemas of objects that Kubernetes does not know itself.
+tests/chart/node_modules/.installed: tests/chart/package-lock.json $(TOOLS)/.installed
+	cd tests/chart && $(NODE) npm ci --ignore-scripts
+	touch $@
+
+# The chart on the cluster that kubectl points at: tests/e2e/run.sh says what it needs.
+e2e:
+	tests/e2e/run.sh
 
 check:
 	$(CARGO) fmt --check
