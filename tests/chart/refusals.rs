@@ -15,6 +15,7 @@ fn what_cannot_work_is_refused() {
     let cases: Vec<(Value, &str)> = vec![
         (json!({"terminationGracePeriodSeconds": 69}), "20 s more are 70"),
         (json!({"drain": {"windowSeconds": 51}}), "75 is too short"),
+        (json!({"ports": {"management": 8080}}), "ports.management"),
         (json!({"bogus": 1}), "bogus is not allowed"),
         (json!({"nats": {"user": "u"}}), "user is not allowed"),
         (json!({"nats": {"url": "http://nats"}}), "nats.url"),

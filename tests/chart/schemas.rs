@@ -1,5 +1,7 @@
 //! The schemas of Kubernetes, and of those who define objects of their own.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::helm::{cases, place, rendered, run, said, skipped, tool};
@@ -14,7 +16,13 @@ const CUSTOM: [&str; 5] =
 #[test]
 fn kubernetes_knows_every_key() {
     let (Some(helm), Some(validate)) = (tool("helm"), tool("kubernetes-validate")) else { return };
-    let all: String = cases().iter().map(|case| rendered(&helm, case).yaml).collect();
+    // Most cases have most objects in common.
+    let mut known = BTreeSet::new();
+    for case in cases() {
+        let rendered = rendered(&helm, &case);
+        known.extend(rendered.yaml.split("---\n").map(str::to_owned));
+    }
+    let all = Vec::from_iter(known).join("---\n");
     for version in VERSIONS {
         let words = ["--kubernetes-version", version, "--strict", "--quiet", "-"];
         let output = run(&validate, &words, &all);
@@ -26,7 +34,7 @@ fn kubernetes_knows_every_key() {
         }
     }
     // A key that nobody knows would have been seen.
-    let bad = all.replacen("minReadySeconds", "minReadySecs", 1);
+    let bad = rendered(&helm, &cases()[0]).yaml.replacen("minReadySeconds", "minReadySecs", 1);
     let words = ["--kubernetes-version", VERSIONS[0], "--strict", "--quiet", "-"];
     assert!(!run(&validate, &words, &bad).status.success());
 }

@@ -55,6 +55,9 @@
 {{- fail (printf "config.%s: the chart writes it, so that pods and probes agree with it: set %s" $key $instead) }}
 {{- end }}
 {{- end }}
+{{- if eq (int $v.ports.client) (int $v.ports.management) }}
+{{- fail "ports.management: must not be ports.client" }}
+{{- end }}
 {{- $needed := add (int $v.drain.lameDuckSeconds) (int $v.drain.windowSeconds) 20 }}
 {{- if lt (int $v.terminationGracePeriodSeconds) (int $needed) }}
 {{- fail (printf "terminationGracePeriodSeconds: %d is too short: drain.lameDuckSeconds, drain.windowSeconds and 20 s more are %d" (int $v.terminationGracePeriodSeconds) $needed) }}
