@@ -70,6 +70,7 @@ k wait --for condition=Ready pod/client --timeout 2m >/dev/null
 # Publishes 1, 2, 3 … one after the other, each until it is taken, always with the same key. Every line of
 # `tries` is one that was not taken at once.
 work="$(mktemp -d)"
+touch "$work/tries"
 publish() {
   n=0
   until [ -e "$work/stop" ]; do
@@ -83,7 +84,7 @@ publish() {
     echo "$n" > "$work/taken"
   done
 }
-heard() { k logs client | grep --only-matching '"n":[0-9]*' | cut --delimiter : --fields 2; }
+heard() { k logs client | sed --quiet 's/.*"n":\([0-9]*\).*/\1/p'; }
 until_heard() {
   for _ in $(seq 120); do
     [ "$(heard | tail -n 1)" = "$1" ] && return
@@ -99,7 +100,6 @@ for _ in $(seq 60); do
   sleep 1
 done
 until_heard 0
-first="$(heard | wc -l)"
 publish &
 publisher=$!
 trap 'touch "$work/stop"; wait "$publisher" || true; gone' EXIT
@@ -114,9 +114,12 @@ under_load() {
   shift
   "$@" >/dev/null
   k rollout status deployment/tidegate --timeout 10m >/dev/null
-  # Pods that leave have not left yet.
-  k wait --for delete pod --selector app.kubernetes.io/name=tidegate --field-selector status.phase=Succeeded \
-    --timeout 2m >/dev/null 2>&1 || true
+  # Pods that leave are still there then.
+  for _ in $(seq 180); do
+    [ "$(k get pods --selector app.kubernetes.io/name=tidegate --no-headers | wc -l)" \
+      -gt "$(k get deployment tidegate --output jsonpath='{.spec.replicas}')" ] || break
+    sleep 1
+  done
   say "$name: $((SECONDS - since)) s, $(($(cat "$work/taken") - before)) publications meanwhile"
 }
 upgrade=(h upgrade tidegate helm/tidegate "${values[@]}" --wait --timeout 10m)
@@ -133,10 +136,10 @@ wait "$publisher"
 [ ! -e "$work/failed" ] || missing "$(cat "$work/failed")"
 last="$(cat "$work/taken")"
 until_heard "$last"
-heard | tail -n "+$((first + 1))" > "$work/heard"
+heard | sed '/^0$/d' > "$work/heard"
 seq 1 "$last" | diff --brief - "$work/heard" >/dev/null \
   || missing "not each once and in order: $(seq 1 "$last" | diff - "$work/heard" | head -n 5)"
-say "$last publications, each heard once and in order; tries that were not taken at once: $(wc -l < "$work/tries" 2>/dev/null || echo 0)"
+say "$last publications, each heard once and in order; tries that were not taken at once: $(wc -l < "$work/tries")"
 
 h uninstall tidegate --wait --timeout 5m >/dev/null
 left="$(k get all,configmap,secret,pdb,serviceaccount --selector app.kubernetes.io/instance=tidegate --output name 2>/dev/null | grep --invert-match '^pod/' || true)"
