@@ -146,7 +146,7 @@ fn set(tree: &mut Value, path: &str, value: Value) {
     }
     let mut at = &mut tree[name];
     if first.ends_with("[]") {
-        if !at.as_array().is_some_and(|items| !items.is_empty()) {
+        if at.as_array().is_none_or(Vec::is_empty) {
             *at = json!([{}]);
         }
         at = &mut at[0];
