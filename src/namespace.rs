@@ -142,6 +142,8 @@ pub struct Namespaces {
     others: Option<Config>,
     /// The Topics of each Namespace that has a source.
     sources: BTreeMap<String, Pattern>,
+    /// Where metrics count each that is named.
+    places: BTreeMap<String, usize>,
 }
 
 impl Namespaces {
@@ -154,7 +156,8 @@ impl Namespaces {
             Some((name.clone(), below(name, rules.source.as_ref()?).ok()?))
         };
         let sources = configured.iter().filter_map(topics).collect();
-        Self { named: configured, others, sources }
+        let places = configured.keys().cloned().zip(0..).collect();
+        Self { named: configured, others, sources, places }
     }
 
     /// The Topics of this Namespace, where they are those of a source alone.
@@ -194,10 +197,16 @@ impl Namespaces {
         self.named.iter().filter_map(|(name, rules)| Some((&**name, rules.history.as_ref()?)))
     }
 
-    /// The name under which metrics may count it: clients invent first segments.
+    /// The names under which metrics count, by place: clients invent first segments, and what they
+    /// invent is counted under the last.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str).chain([OTHERS])
+    }
+
+    /// The place of its label.
     #[must_use]
-    pub fn label(&self, namespace: &str) -> &str {
-        self.named.get_key_value(namespace).map_or(OTHERS, |(name, _)| name)
+    pub fn place(&self, namespace: &str) -> usize {
+        self.places.get(namespace).copied().unwrap_or(self.places.len())
     }
 
     /// All rules, each with its name; those for others last.
@@ -318,7 +327,8 @@ mod tests {
     #[test]
     fn a_label_is_never_what_a_client_made_up() {
         let namespaces = Namespaces::new(named(), false);
-        assert_eq!(namespaces.label("dash"), "dash");
-        assert_eq!(namespaces.label("invented"), "*");
+        assert_eq!(namespaces.labels().nth(namespaces.place("dash")), Some("dash"));
+        assert_eq!(namespaces.labels().nth(namespaces.place("invented")), Some("*"));
+        assert_eq!(namespaces.labels().nth(namespaces.place("*")), Some("*"));
     }
 }

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_server::ServerHandle;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -36,6 +38,7 @@ use crate::session::limits::Rate;
 use crate::session::{self, Moment, Now};
 use crate::shard::counts::{Counts, Snapshot};
 use crate::shard::{self, Order, Seat, World, socket};
+use crate::telemetry::Telemetry;
 
 /// Secret files are looked at this often.
 const RELOAD: Duration = Duration::from_secs(5);
@@ -43,6 +46,11 @@ const RELOAD: Duration = Duration::from_secs(5);
 const GOODBYES: Duration = Duration::from_millis(1_500);
 /// What was published is written out to NATS within this.
 const FLUSH: Duration = Duration::from_secs(2);
+/// What this was built from, if the build says so.
+const REVISION: &str = match option_env!("TIDEGATE_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
 /// The number that a process ends with after a panic in its heart.
 const EXIT_PANIC: i32 = 70;
 
@@ -59,22 +67,31 @@ pub struct Node {
     tasks: JoinSet<()>,
 }
 
-/// Starts a node. `dev` is what only the command of that name has.
+/// Starts a node, whose rooms measure by `telemetry`. `dev` is what only the command of that name has.
 ///
 /// # Errors
 /// A port could not be bound; the words name the setting.
-pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> io::Result<Node> {
+pub async fn start(
+    config: Config,
+    auth: Arc<Auth>,
+    telemetry: &Telemetry,
+    dev: Option<dev::Info>,
+) -> io::Result<Node> {
+    let meter = telemetry.meter();
     let client = bind("listen", config.listen)?;
     let management = bind("management", config.management)?;
     let (client_address, management_address) = (client.local_addr()?, management.local_addr()?);
 
     let namespaces = Arc::new(Namespaces::new(config.namespaces.clone(), config.strict));
     let bus = connect(&config, &namespaces).await?;
+    bus.observe(&meter);
+    auth.observe(&meter);
     let publisher = Arc::new(Publisher::new(
         &publishers(&config.limits),
         bus.clone(),
         Arc::clone(&namespaces),
         wall_clock,
+        &meter,
     ));
 
     let admission = Admission::new(doors(&config.limits));
@@ -86,8 +103,10 @@ pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> i
         feeds: feeds.clone(),
         publisher: Arc::clone(&publisher),
         clock: Arc::new(move || now(started)),
+        meters: Arc::new(shard::Meters::new(&meter, &namespaces)),
     };
     let seats = Seats::new(config.shards, config.limits.shard_inbox, &world);
+    shard::meters::observe(&meter, &namespaces, &seats.counts, &seats.inboxes);
     let state = Data::new(State {
         config: requests(&config.limits),
         auth: Arc::clone(&auth),
@@ -103,12 +122,18 @@ pub async fn start(config: Config, auth: Arc<Auth>, dev: Option<dev::Info>) -> i
         link: bus.link(),
         admission,
         wall: wall_clock,
+        meters: http::Meters::new(&meter),
+        metrics: Box::new(telemetry.scrape()),
         dev,
     });
+    observe(&meter, &state);
 
     let mut tasks = JoinSet::new();
     tasks.spawn(tell_link(bus.link(), seats.orders.clone()));
-    let feeding = feeding(&config.limits, &namespaces);
+    let feeding = feed::Config {
+        meters: Arc::new(feed::Meters::new(&meter, &namespaces)),
+        ..feeding(&config.limits, &namespaces)
+    };
     let directory = feed::Directory::new(feeding, bus.clone(), asks, seats.inboxes.clone());
     tasks.spawn(directory.run());
     tasks.spawn(reload(auth));
@@ -228,6 +253,27 @@ impl Node {
     }
 }
 
+/// Registers what the node itself measures.
+fn observe(meter: &Meter, state: &Data<State>) {
+    let version = KeyValue::new("version", env!("CARGO_PKG_VERSION"));
+    let build = [version, KeyValue::new("revision", REVISION)];
+    meter
+        .u64_observable_gauge("tidegate_build_info")
+        .with_description("What runs")
+        .with_callback(move |observer| observer.observe(1, &build))
+        .build();
+    let state = state.clone();
+    meter
+        .u64_observable_gauge("tidegate_drain_remaining")
+        .with_description("Connections that a node which goes away still has")
+        .with_callback(move |observer| {
+            let leaving = state.leaving.load(Ordering::Relaxed);
+            let left = if leaving { state.admission.connections() } else { 0 };
+            observer.observe(left as u64, &[]);
+        })
+        .build();
+}
+
 /// The Bus that the configuration asks for.
 async fn connect(config: &Config, namespaces: &Arc<Namespaces>) -> io::Result<bus::Door> {
     if config.nats.url.is_empty() {
@@ -279,7 +325,7 @@ impl Seats {
         for number in 0..u16::try_from(shards).unwrap_or(u16::MAX) {
             let (inbox, inbox_end) = mpsc::channel(inbox_items);
             let (orders, orders_end) = mpsc::channel(shard::ORDERS_ITEMS);
-            let counts = Arc::new(Counts::default());
+            let counts = Arc::new(Counts::new(world.config.session.namespaces.labels().count()));
             seats.free.push(Seat {
                 id: ShardId(number),
                 inbox: inbox_end,

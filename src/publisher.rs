@@ -3,6 +3,8 @@
 //! HTTP routes and Shards call it with what a client wants published and with that client's Claims;
 //! it hands what passes to the Bus and says what became of it. It knows no socket and no request.
 
+mod meters;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use opentelemetry::metrics::Meter;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::auth::{Claims, Denied, Verb, Who};
@@ -22,6 +26,7 @@ use crate::namespace::{Namespaces, NoTopic};
 use crate::protocol::{Code, Error, Limit};
 use crate::publication::{Draft, Publication, Published, Timestamp};
 use crate::topic::{Pattern, Topic};
+use meters::{Entry, Meters};
 
 /// Who published lately, at most: those idle long enough to be at full quota again are forgotten.
 const PUBLISHERS_REMEMBERED: usize = 16_384;
@@ -124,6 +129,7 @@ pub struct Publisher {
     users: Limiter,
     keys: Limiter,
     in_flight: Semaphore,
+    meters: Meters,
 }
 
 type Limiter = RateLimiter<Who, HashMapStateStore<Who>, DefaultClock>;
@@ -136,7 +142,9 @@ impl Publisher {
         bus: bus::Door,
         namespaces: Arc<Namespaces>,
         now: fn() -> Timestamp,
+        meter: &Meter,
     ) -> Self {
+        let meters = Meters::new(meter, &namespaces);
         let users = Quota::per_second(config.per_user).allow_burst(config.per_user_burst);
         Self {
             bus,
@@ -145,6 +153,7 @@ impl Publisher {
             users: RateLimiter::hashmap(users),
             keys: RateLimiter::hashmap(Quota::per_second(config.per_key)),
             in_flight: Semaphore::new(config.in_flight),
+            meters,
         }
     }
 
@@ -166,6 +175,19 @@ impl Publisher {
     /// Publishes. `Ok` means what [`Bus::publish`](bus::Bus::publish) promises; `connection` is the
     /// id of the Connection that asks, if one does.
     pub async fn publish(
+        &self,
+        claims: &Claims,
+        connection: Option<&str>,
+        draft: Draft,
+    ) -> Result<Published, PublishError> {
+        let (place, began) = (self.namespaces.place(draft.topic.namespace()), Instant::now());
+        let outcome = self.hand_over(claims, connection, draft).await;
+        let entry = if connection.is_some() { Entry::WebSocket } else { Entry::Http };
+        self.meters.published(entry, place, &outcome, began.elapsed());
+        outcome
+    }
+
+    async fn hand_over(
         &self,
         claims: &Claims,
         connection: Option<&str>,

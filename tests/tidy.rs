@@ -48,7 +48,7 @@ const HOMES: [(&str, &str); 15] = [
     ("clap", "main cli"),                 // arguments end where commands begin
     ("config", "config"),                 // modules own their Config; layers meet once
     ("sysinfo", "cli::dev"),              // what the demo page charts
-    ("opentelemetry_sdk opentelemetry_otlp opentelemetry_prometheus", "telemetry"),
+    ("opentelemetry_sdk opentelemetry_otlp opentelemetry_prometheus prometheus", "telemetry"),
     ("tracing_subscriber", "telemetry"), // libraries write logs; one place reads them
 ];
 /// Rule 2: external crates, and modules that never name them. A Shard hands on bytes encoded once.

@@ -21,7 +21,10 @@ mod token;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
 use serde::Deserialize;
 
 pub use api_key::{API_KEY_PREFIX, make_api_key};
@@ -104,6 +107,8 @@ pub struct Auth {
     keys: keys::Keys,
     anonymous: Option<Arc<Claims>>,
     origins: Origins,
+    /// Tokens and keys that were refused, by [`AuthError::REASONS`].
+    refused: [AtomicU64; AuthError::REASONS.len()],
 }
 
 impl Auth {
@@ -138,7 +143,29 @@ impl Auth {
 
     fn new(keys: keys::Keys, anonymous: &Grants, origins: Origins) -> Self {
         let anonymous = (!anonymous.is_empty()).then(|| Arc::new(Claims::anonymous(anonymous)));
-        Self { keys, anonymous, origins }
+        Self { keys, anonymous, origins, refused: Default::default() }
+    }
+
+    /// Registers what it counts.
+    pub fn observe(self: &Arc<Self>, meter: &Meter) {
+        let auth = Arc::clone(self);
+        meter
+            .u64_observable_counter("tidegate_auth_failures_total")
+            .with_description("Tokens and API keys that were refused")
+            .with_callback(move |observer| {
+                for (count, reason) in auth.refused.iter().zip(AuthError::REASONS) {
+                    let count = count.load(Ordering::Relaxed);
+                    observer.observe(count, &[KeyValue::new("reason", reason)]);
+                }
+            })
+            .build();
+    }
+
+    fn refuse(&self, why: &AuthError) {
+        let mut counts = self.refused.iter().zip(AuthError::REASONS);
+        if let Some((count, _)) = counts.find(|(_, reason)| *reason == why.reason()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// What this Token says, if its signature and its times are good.
@@ -146,7 +173,7 @@ impl Auth {
     /// # Errors
     /// Words that a developer can act on, without any part of the Token.
     pub fn verify(&self, token: &Token, now: Timestamp) -> Result<Arc<Claims>, AuthError> {
-        self.keys.verify(token, now).map(Arc::new)
+        self.keys.verify(token, now).map(Arc::new).inspect_err(|why| self.refuse(why))
     }
 
     /// What the API key with this text (`tgk_…`) may do.
@@ -154,7 +181,7 @@ impl Auth {
     /// # Errors
     /// It is none of those in the file.
     pub fn api_key(&self, key: &str) -> Result<Arc<Claims>, AuthError> {
-        self.keys.api_key(key).ok_or(AuthError::ApiKey)
+        self.keys.api_key(key).ok_or(AuthError::ApiKey).inspect_err(|why| self.refuse(why))
     }
 
     /// What clients without Token and key may do; none if nothing.

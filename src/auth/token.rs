@@ -96,6 +96,41 @@ pub enum AuthError {
 }
 
 impl AuthError {
+    /// Every word of [`reason`](Self::reason).
+    pub(super) const REASONS: [&str; 10] = [
+        "unreadable",
+        "algorithm",
+        "issuer",
+        "signature",
+        "audience",
+        "claim",
+        "permissions",
+        "expired",
+        "not_yet",
+        "api_key",
+    ];
+
+    /// What it is counted under.
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "unreadable",
+            Self::Mismatch(Mismatch::NoIssuers | Mismatch::Algorithm) => "algorithm",
+            Self::Mismatch(Mismatch::Issuer) => "issuer",
+            Self::Mismatch(Mismatch::Signature) => "signature",
+            Self::Mismatch(
+                Mismatch::AudienceNotSet | Mismatch::AudienceMissing | Mismatch::Audience,
+            ) => "audience",
+            Self::Claim { .. } => "claim",
+            Self::NoPatterns(_)
+            | Self::TooManyPatterns(_)
+            | Self::Pattern { .. }
+            | Self::Subject { .. } => "permissions",
+            Self::Expired => "expired",
+            Self::NotYet => "not_yet",
+            Self::ApiKey => "api_key",
+        }
+    }
+
     /// Whether time alone has ended it, so that a fresh Token will do.
     #[must_use]
     pub const fn is_expired(&self) -> bool {

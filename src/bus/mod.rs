@@ -14,6 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::metrics::Meter;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -200,6 +201,37 @@ pub enum SubscribeError {
     /// The Bus is not there.
     #[error("the bus is not reachable")]
     Unavailable,
+}
+
+impl Door {
+    /// Registers what it counts.
+    pub fn observe(&self, meter: &Meter) {
+        let link = self.link();
+        meter
+            .u64_observable_gauge("tidegate_bus_connected")
+            .with_description("Whether this node reaches the others")
+            .with_callback(move |observer| observer.observe(link.borrow().connected.into(), &[]))
+            .build();
+        let counted = match self {
+            Self::Memory(_) => None,
+            Self::Nats(nats) => Some(nats.counted()),
+        };
+        let reconnects = counted.clone();
+        meter
+            .u64_observable_counter("tidegate_bus_reconnects_total")
+            .with_description("How often the link to NATS was made again")
+            .with_callback(move |observer| {
+                observer.observe(reconnects.as_ref().map_or(0, nats::Counted::reconnects), &[]);
+            })
+            .build();
+        meter
+            .u64_observable_counter("tidegate_bus_dropped_total")
+            .with_description("Messages from NATS for which a queue of this node had no room")
+            .with_callback(move |observer| {
+                observer.observe(counted.as_ref().map_or(0, nats::Counted::dropped), &[]);
+            })
+            .build();
+    }
 }
 
 impl Bus for Door {

@@ -24,7 +24,7 @@ use crate::node::{self, Node};
 use crate::publication::Draft;
 use crate::publisher::Publisher;
 use crate::shard::counts::Snapshot;
-use crate::telemetry;
+use crate::telemetry::{self, Telemetry};
 use crate::topic::{Pattern, Topic};
 
 /// Open to anonymous clients, so that the printed lines can be typed.
@@ -44,7 +44,7 @@ pub(super) fn run(listen: Option<SocketAddr>, force: bool) -> Result<ExitCode, F
         return Err(Failure::usage(words));
     }
     let config = settings(listen);
-    telemetry::start(&config.log);
+    let telemetry = telemetry::start(&config.log).map_err(Failure::usage)?;
     let secret = fresh_secret().map_err(Failure::failed)?;
     let demo = vec![Pattern::parse(DEMO).map_err(Failure::failed)?];
     let anonymous = Grants { subscribe: demo.clone(), publish: demo.clone(), history: demo };
@@ -64,7 +64,7 @@ pub(super) fn run(listen: Option<SocketAddr>, force: bool) -> Result<ExitCode, F
 
     core()?.block_on(async {
         let auth = Arc::new(auth);
-        let node = start(config, &auth, &info).await?;
+        let node = start(config, &auth, &telemetry, &info).await?;
         welcome(&node, &info);
         let mut tasks = tokio::task::JoinSet::new();
         if let Some(claims) = auth.anonymous() {
@@ -72,6 +72,7 @@ pub(super) fn run(listen: Option<SocketAddr>, force: bool) -> Result<ExitCode, F
         }
         node.run().await.map_err(Failure::failed)
     })?;
+    telemetry.flush();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -91,10 +92,15 @@ fn settings(listen: Option<SocketAddr>) -> Config {
 
 /// A taken management port gives way to a free one; the clients' port was asked for, and a second try
 /// says so if it is that one.
-async fn start(config: Config, auth: &Arc<Auth>, info: &Info) -> Result<Node, Failure> {
+async fn start(
+    config: Config,
+    auth: &Arc<Auth>,
+    telemetry: &Telemetry,
+    info: &Info,
+) -> Result<Node, Failure> {
     let mut elsewhere = config.clone();
     elsewhere.management.set_port(0);
-    let with = |config| node::start(config, Arc::clone(auth), Some(info.clone()));
+    let with = |config| node::start(config, Arc::clone(auth), telemetry, Some(info.clone()));
     let node = match with(config).await {
         Err(fault) if fault.kind() == io::ErrorKind::AddrInUse => with(elsewhere).await,
         started => started,

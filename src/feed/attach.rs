@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::meters::Recovery;
 use super::ring::Entry;
 use super::{ShardId, Ticket};
 use crate::bus::history::Head;
@@ -27,6 +28,9 @@ pub(super) struct Bounds {
     pub(super) items: usize,
     pub(super) bytes: usize,
 }
+
+/// To whom goes what, and how it went if the client came back.
+pub(super) type Answer = (ShardId, Ticket, Replay, Option<Recovery>);
 
 /// An attach under way.
 pub(super) struct Attach {
@@ -49,6 +53,8 @@ pub(super) struct Attach {
     pub(super) proven: Option<Head>,
     /// How often history was read.
     pub(super) rounds: u8,
+    /// Its client has been here before.
+    pub(super) resumes: bool,
     part: Part,
     /// Publications behind `judged_from`, by Topic.
     topics: HashMap<Topic, u64>,
@@ -95,6 +101,7 @@ impl Attach {
             missed: None,
             proven: None,
             rounds: 0,
+            resumes: false,
             part: Part::default(),
             topics: HashMap::new(),
         }
@@ -225,7 +232,7 @@ impl Attach {
     }
 
     /// The part, of an attach that has looked at everything up to the head, whose place is `head`.
-    pub(super) fn replay(mut self, head: Cursor) -> (ShardId, Ticket, Replay) {
+    pub(super) fn replay(mut self, head: Cursor) -> Answer {
         let Beyond { mut promised, more, .. } = std::mem::take(&mut self.part.beyond);
         if let Some(last) = promised.back_mut().filter(|_| !more) {
             // There is nothing else up to there.
@@ -236,19 +243,24 @@ impl Attach {
     }
 
     /// The part, of an attach for which more parts have been promised.
-    pub(super) fn replay_promised(mut self, head: Cursor) -> (ShardId, Ticket, Replay) {
+    pub(super) fn replay_promised(mut self, head: Cursor) -> Answer {
         let promised = std::mem::take(&mut self.promised);
         let rest = self.part.last.map(|after| Rest::Missed { after, promised });
         self.finish(rest, head)
     }
 
     /// The part, of a snapshot of which more is to come.
-    pub(super) fn replay_values(self, head: Cursor) -> (ShardId, Ticket, Replay) {
+    pub(super) fn replay_values(self, head: Cursor) -> Answer {
         let rest = self.part.last.map(|above| Rest::Values { above });
         self.finish(rest, head)
     }
 
-    fn finish(self, rest: Option<Rest>, head: Cursor) -> (ShardId, Ticket, Replay) {
+    fn finish(self, rest: Option<Rest>, head: Cursor) -> Answer {
+        let recovery = match (self.verdict, self.rounds) {
+            (Err(_), _) => Recovery::Gap,
+            (Ok(()), 0) => Recovery::Ring,
+            (Ok(()), _) => Recovery::History,
+        };
         let place = match &rest {
             Some(Rest::Missed { after, .. }) => *after,
             Some(Rest::Values { above }) => *above,
@@ -262,7 +274,7 @@ impl Attach {
             envelopes: self.part.envelopes,
             rest,
         };
-        (self.shard, self.ticket, replay)
+        (self.shard, self.ticket, replay, self.resumes.then_some(recovery))
     }
 }
 

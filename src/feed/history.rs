@@ -407,7 +407,7 @@ mod tests {
             publish(n).await;
         }
         let hundredth = publish(100).await;
-        while !matches!(events.recv().await, Some(Event::Live(_, last)) if last.cursor() == Some(hundredth))
+        while !matches!(events.recv().await, Some(Event::Live(_, last, _)) if last.cursor() == Some(hundredth))
         {
         }
         tasks.spawn(async move {

@@ -21,15 +21,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::attach::{self, Attach};
+use super::attach::{self, Answer, Attach};
 use super::history::{Job, Reads};
+use super::meters::Repaired;
 use super::opening::{CATCH_UP, Feed, OPEN_AGAIN, PATIENCE, Spread, Work, finished};
 use super::receiver::Receiver;
 use super::ring::{self, Ring};
-use super::{Ask, AttachError, Config, Event, PageError, ShardId, Source, Ticket, refuse};
+use super::{Ask, AttachError, Config, Event, PageError, Source, refuse};
 use crate::bus::history::{Head, Stored};
 use crate::bus::{Arrival, Bus, Live};
-use crate::protocol::replay::{Begin, Replay, Rest};
+use crate::protocol::replay::{Begin, Rest};
 use crate::protocol::{From, GapReason, Limit};
 use crate::publication::Cursor;
 
@@ -50,6 +51,8 @@ pub(super) struct Open<B: Bus> {
     pub(super) namespace: Arc<str>,
     pub(super) bus: B,
     source: Source,
+    /// Where its Namespace is counted.
+    place: usize,
     pub(super) part: attach::Bounds,
     asks: mpsc::Receiver<Ask>,
     shards: Vec<Receiver>,
@@ -99,6 +102,7 @@ impl<B: Bus> Open<B> {
         let mut spread = Spread(config.seed);
         Self {
             source: Source::Namespace(Arc::clone(&namespace)),
+            place: config.namespaces.place(&namespace),
             part: attach::Bounds { items: config.part_items, bytes: config.part_bytes },
             namespace,
             bus: feed.bus,
@@ -231,6 +235,7 @@ impl<B: Bus> Open<B> {
     /// Finds the place behind which this attach wants all.
     fn begin(&mut self, mut attach: Attach, begin: Begin) {
         let epoch = self.ring.epoch();
+        attach.resumes = matches!(begin, Begin::From(From::Cursor(_) | From::Since(_)));
         let place = match begin {
             Begin::From(From::Live) => return self.locate(attach),
             Begin::From(From::Last) => {
@@ -415,7 +420,10 @@ impl<B: Bus> Open<B> {
 
     // What Shards get.
 
-    pub(super) fn answer(&mut self, (shard, ticket, replay): (ShardId, Ticket, Replay)) {
+    pub(super) fn answer(&mut self, (shard, ticket, replay, recovery): Answer) {
+        if let Some(recovery) = recovery {
+            self.config.meters.recovered(recovery);
+        }
         let Some(shard) = self.shards.get_mut(usize::from(shard.0)) else {
             return;
         };
@@ -443,9 +451,11 @@ impl<B: Bus> Open<B> {
             return self.look_after_shards();
         };
         let mut behind = false;
+        let mut following = self.config.meters.came(self.place);
         for shard in &mut self.shards {
             let wanted = entry.topic().is_some_and(|topic| shard.wants(topic));
-            if !shard.is_behind(before) && (!wanted || shard.hand(&self.source, entry, epoch)) {
+            let mut hand = || shard.hand(&self.source, entry, epoch, following.fanout());
+            if !shard.is_behind(before) && (!wanted || hand()) {
                 shard.at = head;
             } else {
                 behind = true;
@@ -458,6 +468,7 @@ impl<B: Bus> Open<B> {
 
     /// Passes Offsets that are gone for good, and says so.
     pub(super) fn lose(&mut self, until: u64) {
+        self.config.meters.repaired(Repaired::Lost);
         self.ring.lose(until);
         self.catch_up();
     }

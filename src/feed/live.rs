@@ -12,7 +12,8 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use super::{Ask, AttachError, Event, PageError, ShardId, Source, Ticket};
+use super::meters::{Fanout, Meters, Recovery};
+use super::{Ask, AttachError, Config, Event, PageError, ShardId, Source, Ticket};
 use crate::bus::{Arrival, Bus, Link, Live, SubscribeError};
 use crate::protocol::replay::{Begin, Replay};
 use crate::protocol::{Envelope, From, GapReason};
@@ -35,6 +36,9 @@ pub(super) struct Feed {
     /// Shards bound their attaches under way, and so this.
     attaching: Vec<Attach>,
     shards: Vec<Shard>,
+    meters: Arc<Meters>,
+    /// Where its Namespace is counted.
+    place: usize,
 }
 
 /// A Subscription that waits to join.
@@ -60,13 +64,16 @@ struct Shard {
 
 impl Feed {
     pub(super) fn new(
+        config: &Config,
         pattern: Pattern,
         asks: mpsc::Receiver<Ask>,
         shards: Vec<mpsc::Sender<Event>>,
     ) -> Self {
         let shards = shards.into_iter().map(Shard::new).collect();
         let source = Source::Pattern(pattern.clone());
-        Self { pattern, source, asks, attaching: Vec::new(), shards }
+        let (meters, place) =
+            (Arc::clone(&config.meters), config.namespaces.place(pattern.namespace()));
+        Self { pattern, source, asks, attaching: Vec::new(), shards, meters, place }
     }
 
     /// Runs until the directory lets go of it, or nobody is attached and the Bus cannot be reached.
@@ -231,6 +238,9 @@ impl Feed {
                     // Nothing is kept that could be brought back.
                     Begin::From(_) | Begin::Rest(_) => Err(GapReason::HistoryTrimmed),
                 };
+                if let Begin::From(From::Cursor(_) | From::Since(_)) = attach.begin {
+                    self.meters.recovered(Recovery::Gap);
+                }
                 let replay = Replay::live(attach.patterns, recovered);
                 shard.post(Event::Attached(attach.ticket, Box::new(replay)));
             }
@@ -241,11 +251,12 @@ impl Feed {
     }
 
     fn deliver(&mut self, publication: &Publication) {
+        let mut following = self.meters.came(self.place);
         let mut envelope: Option<Arc<Envelope>> = None;
         for shard in self.shards.iter_mut().filter(|shard| shard.interested) {
             let envelope =
                 envelope.get_or_insert_with(|| Arc::new(Envelope::new(publication, None)));
-            shard.deliver(&self.source, envelope);
+            shard.deliver(&self.source, envelope, following.fanout());
         }
     }
 
@@ -292,10 +303,10 @@ impl Shard {
         }
     }
 
-    fn deliver(&mut self, source: &Source, envelope: &Arc<Envelope>) {
+    fn deliver(&mut self, source: &Source, envelope: &Arc<Envelope>, fanout: Option<Arc<Fanout>>) {
+        let live = || Event::Live(source.clone(), Arc::clone(envelope), fanout);
         // Behind an answer that waits, it would overtake a Subscription that is about to join.
-        let fits = self.waiting.is_empty()
-            && self.inbox.try_send(Event::Live(source.clone(), Arc::clone(envelope))).is_ok();
+        let fits = self.waiting.is_empty() && self.inbox.try_send(live()).is_ok();
         self.lost |= !fits;
         self.overrun |= !fits;
     }
@@ -364,7 +375,7 @@ mod tests {
         let (inbox, mut events) = mpsc::channel(8);
         let (directory, asks) = mpsc::channel(8);
         let pattern = Pattern::parse("a").unwrap();
-        let feed = Feed::new(pattern.clone(), asks, vec![inbox]);
+        let feed = Feed::new(&Config::default(), pattern.clone(), asks, vec![inbox]);
         let mut feeds = tokio::task::JoinSet::new();
         feeds.spawn(feed.run(Silent));
         let shard = ShardId(0);

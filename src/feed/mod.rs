@@ -23,6 +23,7 @@ mod kept;
 #[cfg(test)]
 mod lagging;
 mod live;
+mod meters;
 mod opening;
 mod read;
 mod receiver;
@@ -45,6 +46,7 @@ use crate::protocol::replay::{Begin, Replay};
 use crate::protocol::{Code, Envelope, Error, From, GapReason, Limit};
 use crate::publication::Cursor;
 use crate::topic::{Pattern, Topic};
+pub use meters::{Fanout, Meters};
 
 /// Asks that may wait for the directory. Shards keep their own bound on attaches below this.
 pub const INBOX_ITEMS: usize = 65_536;
@@ -80,6 +82,8 @@ pub struct Config {
     pub position: Duration,
     /// Spreads what nodes would else do in step.
     pub seed: u64,
+    /// What they count.
+    pub meters: Arc<Meters>,
 }
 
 impl Default for Config {
@@ -98,6 +102,7 @@ impl Default for Config {
             attaches_waiting: 20_000,
             position: Duration::from_secs(25),
             seed: 1,
+            meters: Arc::default(),
         }
     }
 }
@@ -141,8 +146,8 @@ pub enum Event {
     Attached(Ticket, Box<Replay>),
     /// It has not joined, and will not.
     Refused(Ticket, AttachError),
-    /// A Publication came.
-    Live(Source, Arc<Envelope>),
+    /// A Publication came; some are followed.
+    Live(Source, Arc<Envelope>, Option<Arc<Fanout>>),
     /// Every Subscription of this Feed on this Shard lost something.
     Gap(Source, GapReason),
     /// The same, because the Shard's inbox was full. Of a kept Namespace its Subscriptions have had all
@@ -364,6 +369,7 @@ impl<B: Bus> Directory<B> {
                     None => break,
                 },
             }
+            self.config.meters.set_feeds(self.open.len(), self.lingering.len());
         }
         self.open.clear();
         while self.feeds.join_next().await.is_some() {}
@@ -439,7 +445,8 @@ impl<B: Bus> Directory<B> {
                 if self.open.len() >= self.config.feeds {
                     return false;
                 }
-                let feed = live::Feed::new(pattern.clone(), asks, self.shards.clone());
+                let feed =
+                    live::Feed::new(&self.config, pattern.clone(), asks, self.shards.clone());
                 self.feeds.spawn(feed.run(self.bus.clone()));
             }
             Source::Namespace(name) => {

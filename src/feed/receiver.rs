@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::attach::Attach;
+use super::meters::Fanout;
 use super::ring::{Entry, Next, Ring};
 use super::{Event, Source};
 use crate::protocol::GapReason;
@@ -78,11 +79,18 @@ impl Receiver {
     }
 
     /// Puts a Publication that it wants into the inbox. Whether there was room.
-    pub(super) fn hand(&self, source: &Source, entry: &Entry, epoch: Epoch) -> bool {
+    pub(super) fn hand(
+        &self,
+        source: &Source,
+        entry: &Entry,
+        epoch: Epoch,
+        fanout: Option<Arc<Fanout>>,
+    ) -> bool {
         let Some(envelope) = entry.envelope(epoch) else {
             return true;
         };
-        self.inbox.try_send(Event::Live(source.clone(), Arc::clone(envelope))).is_ok()
+        let live = Event::Live(source.clone(), Arc::clone(envelope), fanout);
+        self.inbox.try_send(live).is_ok()
     }
 
     /// Goes on from its own place as far as the inbox has room. Whether it has caught up.
@@ -121,7 +129,7 @@ impl Receiver {
                 }
                 Next::Entry(entry) => {
                     if entry.topic().is_some_and(|topic| self.wants(topic))
-                        && !self.hand(source, entry, ring.epoch())
+                        && !self.hand(source, entry, ring.epoch(), None)
                     {
                         return false;
                     }

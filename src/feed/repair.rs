@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::kept::Open;
+use super::meters::Repaired;
 use super::opening::{Spread, Work};
 use super::read::{PAGE_BYTES, PAGE_ITEMS};
 use crate::bus::Bus;
@@ -217,6 +218,9 @@ impl<B: Bus> Open<B> {
             true => self.ring.time_at(stored.offset),
             false => self.aside.get(&stored.offset).map(|other| other.time),
         };
+        if known == Some(stored.time) {
+            self.config.meters.came_again();
+        }
         if known.is_some_and(|time| time != stored.time) {
             // Its place is used again. By the time of a check the new history may stand where we do,
             // and look like ours.
@@ -339,6 +343,7 @@ impl<B: Bus> Open<B> {
     /// the same one that lost its end, most of what it has is not, so it is followed from where it stands.
     fn lose_epoch(&mut self, head: &Head) {
         warn!(namespace = %self.namespace, "The history is another one");
+        self.config.meters.repaired(Repaired::Replaced);
         self.aside.clear();
         self.opened_at = None;
         self.repair.witnesses.clear();
@@ -398,6 +403,7 @@ impl<B: Bus> Open<B> {
             let since = *self.repair.failing_since.get_or_insert(now);
             if since.elapsed() >= UNMENDED && !self.repair.told {
                 self.repair.told = true;
+                self.config.meters.repaired(Repaired::Failed);
                 self.tell(GapReason::BusInterrupted);
             }
             self.repair.read_at = Some(now + self.spread(READ_AGAIN.0, READ_AGAIN.1));
@@ -422,6 +428,9 @@ impl<B: Bus> Open<B> {
         self.accept_aside_below(page.end + 1);
         self.pass_hole(page.end);
         self.accept_aside();
+        if self.ring.head() >= self.repair.target {
+            self.config.meters.repaired(Repaired::Mended);
+        }
         self.repair.read_at = Some(now);
         self.mend();
     }
@@ -461,6 +470,7 @@ impl<B: Bus> Open<B> {
 
     /// Too much is missing to be read: whoever wants it attaches again.
     fn jump(&mut self) {
+        self.config.meters.repaired(Repaired::Skipped);
         let target = self.repair.target;
         info!(namespace = %self.namespace, offset = target, "Too far behind; Shards attach again");
         self.aside.retain(|offset, _| *offset > target);

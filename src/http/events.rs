@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::State;
+use super::meters::Refusal;
 use super::patience::HungUp;
 use super::problem::Problem;
 use super::{credentials, query, websocket};
@@ -47,12 +48,13 @@ pub(super) async fn events(
     let cursors = last_event_id(&request)?;
     let bearer = credentials::bearer(&request)?;
     if state.is_draining() {
+        state.meters.refused(Refusal::Draining);
         let error = Error::new(Code::Draining, "this node is going away");
         return later(&request, format, error);
     }
     let mut pass = match state.admission.enter() {
         Ok(pass) => pass,
-        Err(why) => return later(&request, format, websocket::overloaded(why)),
+        Err(why) => return later(&request, format, websocket::overloaded(why, &state)),
     };
     let claims = credentials::claims_of(bearer, asked.token, &state)?;
     if claims.expires_at.is_some_and(|at| at <= (state.wall)()) {
@@ -62,6 +64,7 @@ pub(super) async fn events(
     let user = claims.who.user().cloned();
     let streaming = Streaming::read(&state.namespaces, claims, &asked.topics, cursors)?;
     if !pass.is_for(user.as_ref()) {
+        state.meters.refused(Refusal::At(Limit::UserConnections));
         let words = "this user has all the connections that one may have";
         let error = Error::new(Code::ConnectionLimit, words).after_ms(CONNECTION_LIMIT_MS);
         return Err(error.at(Limit::UserConnections).into());

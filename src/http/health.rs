@@ -4,13 +4,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::web::Data;
+use actix_web::web::{self, Data};
 use serde::Serialize;
 
 use super::State;
 
 /// NATS may be away for this long before the node wants no more clients: most outages are shorter.
 const LINK_DOWN: Duration = Duration::from_secs(10);
+/// As Prometheus names its text.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Serialize)]
 struct Health {
@@ -48,6 +50,14 @@ pub(super) async fn ready(state: Data<State>) -> HttpResponse {
 pub(super) async fn drain(state: Data<State>) -> HttpResponse {
     state.drain_asked.notify_one();
     HttpResponse::Accepted().finish()
+}
+
+/// All that is measured. Reading it takes longer than a Shard's thread should be kept.
+pub(super) async fn metrics(state: Data<State>) -> HttpResponse {
+    match web::block(move || (state.metrics)()).await {
+        Ok(text) => HttpResponse::Ok().content_type(METRICS).body(text),
+        Err(_) => HttpResponse::ServiceUnavailable().finish(),
+    }
 }
 
 /// What the Shards count.

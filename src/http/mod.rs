@@ -13,6 +13,7 @@ mod events;
 mod health;
 mod history;
 pub mod listener;
+mod meters;
 mod patience;
 mod problem;
 mod publish;
@@ -41,6 +42,7 @@ use crate::publication::Timestamp;
 use crate::publisher::Publisher;
 use crate::shard::Order;
 use crate::shard::counts::{Counts, Snapshot};
+pub use meters::Meters;
 
 /// What HTTP takes.
 #[derive(Debug, Clone)]
@@ -87,6 +89,10 @@ pub struct State {
     pub drain_asked: Notify,
     /// The wall clock.
     pub wall: fn() -> Timestamp,
+    /// What is measured here.
+    pub meters: Meters,
+    /// Reads all that is measured, as Prometheus takes it.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// What only `dev` has.
     pub dev: Option<dev::Info>,
 }
@@ -189,5 +195,6 @@ fn management(
         .service(web::resource("/health/ready").route(web::get().to(health::ready)))
         .service(web::resource("/drain").route(web::post().to(health::drain)))
         .service(web::resource("/status").route(web::get().to(health::status)))
+        .service(web::resource("/metrics").route(web::get().to(health::metrics)))
         .default_service(web::to(problem::not_found))
 }

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::State;
 use super::listener::Upgrading;
+use super::meters::Refusal;
 use super::problem::Problem;
 use super::{cors, credentials, query};
 use crate::admission;
@@ -49,6 +50,7 @@ pub(super) async fn connect(
     let asked = query::subscribing(&request, state.subscriptions_max)?;
     let bearer = credentials::bearer(&request)?.map(|text| Token::new(text.to_owned()));
     if state.is_draining() {
+        state.meters.refused(Refusal::Draining);
         return Err(Problem::new(Code::Draining, "this node is going away").into());
     }
     let handshake = Handshake {
@@ -57,7 +59,7 @@ pub(super) async fn connect(
         heartbeat: asked.heartbeat,
         refused: (!cors::admits(request.headers(), &state)).then_some(Code::Origin),
     };
-    let pass = state.admission.enter().map_err(|why| Problem::from(overloaded(why)))?;
+    let pass = state.admission.enter().map_err(|why| Problem::from(overloaded(why, &state)))?;
     let (mut response, _, _) =
         actix_ws::handle_with_protocols(&request, body, &[JSON]).map_err(refused)?;
     response.extensions_mut().insert(handshake);
@@ -66,12 +68,13 @@ pub(super) async fn connect(
 }
 
 /// Why nobody comes in, as clients hear it.
-pub(super) fn overloaded(why: admission::Refused) -> protocol::Error {
+pub(super) fn overloaded(why: admission::Refused, state: &State) -> protocol::Error {
     let limit = match why {
         admission::Refused::Full => Limit::MaxConnections,
         admission::Refused::Unauthenticated => Limit::Unauthenticated,
         admission::Refused::TooFast(_) => Limit::HandshakesPerSecond,
     };
+    state.meters.refused(Refusal::At(limit));
     let mut error = protocol::Error::new(Code::Overloaded, why.to_string()).at(limit);
     if let admission::Refused::TooFast(wait) = why {
         // Whoever is told the same time comes back at the same time.

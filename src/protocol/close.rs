@@ -45,6 +45,29 @@ pub enum Framing {
 }
 
 impl Close {
+    /// How many texts there are.
+    pub const COUNT: usize = Code::ALL.len() + 4;
+
+    /// Every text there is, by place.
+    pub fn texts() -> impl Iterator<Item = &'static str> {
+        let own = [Self::NodeEnds, Self::ByPeer(None), Self::Lost, Self::Cut];
+        Code::ALL.into_iter().map(Code::text).chain(own.map(|close| close.text()))
+    }
+
+    /// The place of its text.
+    #[must_use]
+    pub const fn place(&self) -> usize {
+        match self {
+            Self::Refused(code) | Self::Later(code, _) => *code as usize,
+            Self::Framing(_) => Code::BadMessage as usize,
+            Self::TooBig(_) => Code::TooBig as usize,
+            Self::NodeEnds => Code::ALL.len(),
+            Self::ByPeer(_) => Code::ALL.len() + 1,
+            Self::Lost => Code::ALL.len() + 2,
+            Self::Cut => Code::ALL.len() + 3,
+        }
+    }
+
     /// The status of the close frame; none where the peer gets none.
     #[must_use]
     pub const fn status(&self) -> Option<u16> {
@@ -123,6 +146,19 @@ mod tests {
         for code in Code::ALL {
             let reason = Close::Later(code, u64::MAX).reason();
             assert!(reason.len() <= REASON_BYTES_MAX, "{reason}");
+        }
+    }
+
+    #[test]
+    fn each_close_has_the_place_of_its_text() {
+        let texts: Vec<_> = Close::texts().collect();
+        assert_eq!(texts.len(), Close::COUNT);
+        let framing = [Framing::Protocol, Framing::Kind, Framing::Utf8].map(Close::Framing);
+        let own = [Close::NodeEnds, Close::ByPeer(Some(1000)), Close::Lost, Close::Cut];
+        let codes = Code::ALL.map(Close::Refused);
+        for close in codes.iter().chain(&framing).chain(&own).chain(&[Close::TooBig(Limit::Feeds)])
+        {
+            assert_eq!(texts[close.place()], close.text(), "{close:?}");
         }
     }
 

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::json;
-use crate::publication::{Cursor, Publication};
+use crate::publication::{Cursor, Publication, Timestamp};
 use crate::topic::Topic;
 
 /// The `message` Push of one Publication, for everybody on this node.
 #[derive(Debug)]
 pub struct Envelope {
     topic: Topic,
+    time: Timestamp,
     cursor: Option<Cursor>,
     text: Bytes,
     framed: OnceLock<Bytes>,
@@ -29,6 +30,7 @@ impl Envelope {
     pub fn new(publication: &Publication, cursor: Option<Cursor>) -> Self {
         Self {
             topic: publication.topic.clone(),
+            time: publication.time,
             cursor,
             text: message(publication, cursor).into(),
             framed: OnceLock::new(),
@@ -39,6 +41,12 @@ impl Envelope {
     #[must_use]
     pub const fn topic(&self) -> &Topic {
         &self.topic
+    }
+
+    /// When it was taken.
+    #[must_use]
+    pub const fn time(&self) -> Timestamp {
+        self.time
     }
 
     /// Its place, where history keeps it.
@@ -118,7 +126,6 @@ fn write_payload(payload: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publication::Timestamp;
     use proptest::prelude::*;
 
     fn text(payload: &[u8]) -> String {

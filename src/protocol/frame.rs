@@ -318,3 +318,13 @@ pub enum GapReason {
     /// The road between nodes was broken or overflowed.
     BusInterrupted,
 }
+
+impl GapReason {
+    /// Every reason there is, each at its own place, with its word on the wire.
+    pub const ALL: [(Self, &str); 4] = [
+        (Self::HistoryTrimmed, "history_trimmed"),
+        (Self::EpochChanged, "epoch_changed"),
+        (Self::ReplayLimit, "replay_limit"),
+        (Self::BusInterrupted, "bus_interrupted"),
+    ];
+}

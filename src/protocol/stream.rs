@@ -65,6 +65,12 @@ impl Encoder {
         Self { format, namespaces, places: Vec::new(), brought }
     }
 
+    /// How it writes.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
     /// Writes what stands before the text of this item, at most [`HEAD_BYTES_MAX`], and gives the
     /// text, behind which [`tail`](Self::tail) is to stand. None: there is no more to it.
     pub fn begin(&mut self, item: &Item, out: &mut BytesMut) -> Option<Bytes> {

@@ -36,7 +36,7 @@ use subscription::{State, Subscriptions};
 pub const CONNECTION_LIMIT_MS: u64 = 10_000;
 
 /// A reading of the monotonic clock, in milliseconds since the node began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 
 impl Moment {

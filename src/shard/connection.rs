@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::counts::Transport;
 use super::millis;
 use super::outbox::{Full, Outbox, Piece};
 use super::socket::{self, Reader};
@@ -65,6 +66,17 @@ pub(super) struct Connection {
     pub(super) pass: Pass,
     /// It has ended, and says so until then.
     pub(super) goodbye: Option<Goodbye>,
+    /// What the Shard has counted as waiting for it.
+    pub(super) weighed: u32,
+    /// Something in its Outbox is followed.
+    pub(super) followed: bool,
+}
+
+/// What was written to a socket.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Writes {
+    pub(super) calls: u64,
+    pub(super) bytes: u64,
 }
 
 /// What leads to the client.
@@ -126,7 +138,7 @@ impl Connection {
         frame: &Frame,
         bytes_max: usize,
         now: Moment,
-        writes: &mut u64,
+        writes: &mut Writes,
     ) -> Result<(), Full> {
         if let Wire::Stream(queue) = &mut self.wire {
             let Some(item) = &frame.item else { return Ok(()) };
@@ -151,6 +163,29 @@ impl Connection {
         }
     }
 
+    /// What waits now, in place of what was counted: by how much it is more.
+    pub(super) fn weigh(&mut self) -> u64 {
+        let waits = u32::try_from(self.waiting_bytes()).unwrap_or(u32::MAX);
+        let counted = std::mem::replace(&mut self.weighed, waits);
+        u64::from(waits).wrapping_sub(u64::from(counted))
+    }
+
+    /// How many Frames have left, and how many wait.
+    pub(super) fn passed(&self) -> (u32, usize) {
+        match &self.wire {
+            Wire::Socket(_) => (self.outbox.gone(), self.outbox.len()),
+            Wire::Stream(queue) => queue.passed(),
+        }
+    }
+
+    /// How its client is reached.
+    pub(super) const fn transport(&self) -> Transport {
+        match &self.wire {
+            Wire::Socket(_) => Transport::WebSocket,
+            Wire::Stream(queue) => queue.transport(),
+        }
+    }
+
     /// Whether it is a stream that would have room if it only had its turn.
     pub(super) fn is_due(&self, bytes: usize) -> bool {
         match &self.wire {
@@ -166,7 +201,7 @@ impl Connection {
 
     /// Writes what waits, up to what the socket takes. Once it takes no more, its task is woken when
     /// it does again; until then this does nothing.
-    pub(super) fn flush(&mut self, now: Moment, writes: &mut u64) -> Result<(), Broken> {
+    pub(super) fn flush(&mut self, now: Moment, writes: &mut Writes) -> Result<(), Broken> {
         let Wire::Socket(_) = self.wire else {
             self.wake();
             return Ok(());
@@ -175,9 +210,10 @@ impl Connection {
             if self.blocked.is_some() && !self.writable()? {
                 return Ok(());
             }
-            *writes += 1;
+            writes.calls += 1;
             match self.write() {
                 Ok(taken) => {
+                    writes.bytes += taken as u64;
                     self.outbox.advance(taken);
                     self.said = now;
                     self.blocked = None;
@@ -221,7 +257,7 @@ impl Connection {
 
     /// What is still to be said, when it has ended: what the socket takes at once still leaves, and
     /// behind that the reason.
-    pub(super) fn say_goodbye(&mut self, close: &Close, now: Moment, writes: &mut u64) {
+    pub(super) fn say_goodbye(&mut self, close: &Close, now: Moment, writes: &mut Writes) {
         let Some(status) = close.status() else {
             return;
         };

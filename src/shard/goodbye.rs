@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tracing::info;
 
-use super::connection::{Goodbye, Wire};
+use super::connection::{Goodbye, Wire, Writes};
 use super::drive::READS_PER_TURN;
 use super::{Key, Shard};
 use crate::protocol::Close;
@@ -37,10 +37,15 @@ impl Shard {
         let lasted_ms = now.0 - connection.opened.0;
         connection.session.end(&mut outputs);
         connection.unread = None;
+        let followed = connection.followed;
         connection.goodbye = Some(Goodbye { until: Moment(now.0 + GOODBYE_MS), shut: false });
-        let mut writes = 0;
+        let mut writes = Writes::default();
         connection.say_goodbye(&close, now, &mut writes);
-        self.counts.writes.add(writes);
+        self.count_writes(writes);
+        self.counts.close(&close);
+        if followed {
+            self.lose_followed(key);
+        }
         if let Some(limit) = close.limit() {
             self.counts.hit(limit);
         }
@@ -74,6 +79,7 @@ impl Shard {
 
     /// Something in the Connection's own code panicked; if it does so again, there is no goodbye.
     pub(super) fn panicked(&mut self, key: Key) {
+        self.counts.panics.add(1);
         if self.get(key).is_some_and(|one| one.goodbye.is_none()) {
             self.end(key, Close::Refused(Code::Internal));
         } else {
@@ -122,6 +128,8 @@ impl Shard {
             return;
         }
         let connection = self.connections.remove(key.index as usize);
+        self.counts.outbox_bytes.sub(connection.weighed.into());
+        self.counts.reached[connection.transport() as usize].connections.sub(1);
         connection.shut(Shutdown::Both);
         if let Some(waker) = connection.waker {
             // Its task finds it gone, and ends.

@@ -15,10 +15,13 @@
 mod connection;
 pub mod counts;
 mod drive;
+mod follow;
 pub mod goodbye;
 mod heartbeat;
+pub mod meters;
 pub mod outbox;
 pub mod socket;
+mod stall;
 pub mod stream;
 pub mod table;
 mod upstream;
@@ -47,14 +50,16 @@ use crate::auth::{Auth, Claims};
 use crate::feed::{Event, Feeds, ShardId};
 use crate::protocol::error::{Code, Error};
 use crate::protocol::frame::Heartbeat;
-use crate::protocol::{Close, Envelope, Limit, Reply, json};
+use crate::protocol::{Close, Envelope, Limit, Push, Reply, json};
 use crate::publication::Draft;
 use crate::publisher::Publisher;
 use crate::session::{self, Handshake, Input, Moment, Now, Output, Session};
 use crate::topic::Pattern;
-use connection::{Connection, Frame, Wire};
-use counts::Counts;
+use connection::{Connection, Frame, Wire, Writes};
+use counts::{Asked, Counts, Transport};
 use drive::Drive;
+use follow::Followed;
+pub use follow::Meters;
 use outbox::Outbox;
 use socket::Reader;
 use table::Table;
@@ -111,6 +116,8 @@ pub struct World {
     pub publisher: Arc<Publisher>,
     /// Both clocks.
     pub clock: Clock,
+    /// What it measures.
+    pub meters: Arc<Meters>,
 }
 
 /// The parts of one Shard that its thread takes: each can be had once.
@@ -216,6 +223,9 @@ pub struct Shard {
     /// A stream's queue fills while HTTP has not had its turn to take from it.
     turn_owed: bool,
     outputs: Vec<Output>,
+    /// What a Reply would answer that is sent now.
+    asked: Asked,
+    followed: Followed,
     scratch: BytesMut,
     tasks: TaskTracker,
 }
@@ -232,8 +242,10 @@ pub fn start(seat: impl FnOnce() -> Option<Seat>) {
         }
         let Some(seat) = seat() else { return };
         let (inbox, orders) = (seat.inbox, seat.orders);
+        let counts = Arc::clone(&seat.counts);
         let made = Shard::new(seat.id, seat.world, seat.counts);
         let tasks = made.borrow().tasks.clone();
+        tasks.spawn_local(stall::watch(counts));
         tasks.spawn_local(run(Rc::clone(&made), inbox, orders));
         let _ = shard.set(made);
     });
@@ -340,6 +352,8 @@ impl Shard {
                 bus_connected: true,
                 turn_owed: false,
                 outputs: Vec::new(),
+                asked: Asked::Unreadable,
+                followed: Followed::default(),
                 scratch: BytesMut::new(),
                 tasks: TaskTracker::new(),
             })
@@ -382,9 +396,13 @@ impl Shard {
             leaves: None,
             pass,
             goodbye: None,
+            weighed: 0,
+            followed: false,
         };
+        let reached = &self.counts.reached[connection.transport() as usize];
+        reached.connections.add(1);
+        reached.opened.add(1);
         let index = u32::try_from(self.connections.insert(Box::new(connection))).ok()?;
-        self.counts.opened.add(1);
         Some(Key { index, serial: self.serial })
     }
 
@@ -417,6 +435,7 @@ impl Shard {
         let mut inputs: SmallVec<[Input; 1]> = smallvec![input];
         while !inputs.is_empty() {
             let input = inputs.remove(0);
+            self.asked = Asked::by(&input);
             let now = self.now();
             let mut outputs = std::mem::take(&mut self.outputs);
             let (config, shard) = (Arc::clone(&self.world.config), self.id);
@@ -451,7 +470,15 @@ impl Shard {
                 if let Reply::Error { error: Error { limit: Some(limit), .. }, .. } = &reply {
                     self.counts.hit(*limit);
                 }
+                self.counts.answer(self.asked, &reply);
                 self.send(key, &Frame::encoded(socket::text(&json::reply(&reply))));
+            }
+            Output::Push(Push::Gap { topic, reason, missed }) => {
+                let place = self.place(topic.namespace());
+                let frame = Frame::push(Push::Gap { topic, reason, missed });
+                if self.queue(key, &frame, self.now().moment).is_some() {
+                    self.counts.gap(place, reason);
+                }
             }
             Output::Push(push) => self.send(key, &Frame::push(push)),
             Output::Verify(token) => {
@@ -558,14 +585,12 @@ impl Shard {
         self.queue(key, frame, now);
     }
 
-    /// Puts a Frame into an Outbox. Here the ladder for slow clients begins; so far it has one step.
-    fn queue(&mut self, key: Key, frame: &Frame, now: Moment) {
+    /// Puts a Frame into an Outbox; none if it is not in there. Here the ladder for slow clients
+    /// begins; so far it has one step.
+    fn queue(&mut self, key: Key, frame: &Frame, now: Moment) -> Option<Transport> {
         let bytes_max = self.world.config.outbox_bytes;
-        let mut writes = 0;
-        let Some(connection) = self.get(key).filter(|one| one.goodbye.is_none() && !one.overflowed)
-        else {
-            return;
-        };
+        let mut writes = Writes::default();
+        let connection = self.get(key).filter(|one| one.goodbye.is_none() && !one.overflowed)?;
         let was_blocked = connection.blocked.is_some();
         // It ends when it is flushed: here its Session may be in the middle of what it wants.
         connection.overflowed = connection.push(frame, bytes_max, now, &mut writes).is_err();
@@ -574,19 +599,33 @@ impl Shard {
         if due {
             connection.wake();
         }
+        let queued = (!connection.overflowed).then(|| connection.transport());
         let clean = !std::mem::replace(&mut connection.dirty, true);
         if clean {
             self.dirty.push(key);
         }
-        self.counts.writes.add(writes);
+        self.count_writes(writes);
         self.turn_owed |= due;
         if is_blocked && !was_blocked {
             self.schedule(key);
         }
+        queued
+    }
+
+    fn count_writes(&self, writes: Writes) {
+        if writes.calls > 0 {
+            self.counts.writes.add(writes.calls);
+            self.counts.reached[Transport::WebSocket as usize].bytes.add(writes.bytes);
+        }
+    }
+
+    /// Where metrics count this Namespace.
+    fn place(&self, namespace: &str) -> usize {
+        self.world.config.session.namespaces.place(namespace)
     }
 
     fn flush(&mut self, key: Key, now: Moment) {
-        let mut writes = 0;
+        let mut writes = Writes::default();
         let Some(connection) = self.get(key) else {
             return;
         };
@@ -599,7 +638,12 @@ impl Shard {
         let was_blocked = connection.blocked.is_some();
         let flushed = connection.flush(now, &mut writes);
         let is_blocked = connection.blocked.is_some();
-        self.counts.writes.add(writes);
+        let (change, followed) = (connection.weigh(), connection.followed);
+        self.counts.outbox_bytes.add(change);
+        self.count_writes(writes);
+        if followed {
+            self.arrived(key);
+        }
         if flushed.is_err() {
             self.lose(key);
         } else if is_blocked && !was_blocked {
@@ -683,7 +727,6 @@ impl Shard {
     /// Writes the gauges.
     fn settle(&mut self) {
         self.replayed = Vec::new();
-        self.counts.connections.set(self.connections.len());
         self.counts.subscriptions.set(self.table.subscriptions());
         self.counts.patterns.set(self.table.patterns());
     }

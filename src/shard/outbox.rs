@@ -27,6 +27,8 @@ pub struct Outbox {
     bytes: usize,
     /// The first piece is the handshake's answer: without it nothing else can be understood.
     head: bool,
+    /// How many Frames have left; it may begin again at 0.
+    gone: u32,
 }
 
 impl Outbox {
@@ -37,7 +39,14 @@ impl Outbox {
             bytes: head.len() + FRAME_OVERHEAD_BYTES,
             pieces: [Rc::new(head)].into(),
             head: true,
+            gone: 0,
         }
+    }
+
+    /// How many Frames have left.
+    #[must_use]
+    pub const fn gone(&self) -> u32 {
+        self.gone
     }
 
     /// Makes room for so many more Frames at once.
@@ -95,6 +104,7 @@ impl Outbox {
             self.bytes -= first.len() + FRAME_OVERHEAD_BYTES;
             self.pieces.pop_front();
             self.head = false;
+            self.gone = self.gone.wrapping_add(1);
         }
         assert!(bytes == 0, "no socket takes more than it was given");
         if self.pieces.capacity() > KEEP_FRAMES {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::connection::Wire;
+use super::counts::Transport;
 use super::outbox::{FRAME_OVERHEAD_BYTES, Full, Outbox};
 use super::{Key, SHARD, Shard};
 use crate::admission::Pass;
@@ -103,11 +104,17 @@ pub(super) struct Queue {
     text: Option<Bytes>,
     /// HTTP has taken everything, and comes back when it is woken.
     awaited: bool,
+    /// How many items have left; it may begin again at 0.
+    gone: u32,
 }
 
 impl Queue {
     fn new(encoder: Encoder) -> Self {
-        Self { encoder, items: VecDeque::new(), bytes: 0, text: None, awaited: false }
+        Self { encoder, items: VecDeque::new(), bytes: 0, text: None, awaited: false, gone: 0 }
+    }
+
+    pub(super) const fn transport(&self) -> Transport {
+        Transport::of(self.encoder.format())
     }
 
     /// Appends an item if it fits under the bound. An empty queue takes any.
@@ -123,6 +130,11 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// How many items have left, and how many wait.
+    pub(super) fn passed(&self) -> (u32, usize) {
+        (self.gone, self.items.len())
     }
 
     pub(super) const fn bytes(&self) -> usize {
@@ -190,6 +202,7 @@ impl Queue {
     fn drop_first(&mut self) {
         if let Some(item) = self.items.pop_front() {
             self.bytes -= size(&item);
+            self.gone = self.gone.wrapping_add(1);
         }
     }
 }
@@ -254,7 +267,11 @@ impl Shard {
         } else {
             connection.blocked = (!queue.is_empty()).then_some(now);
             connection.said = now;
+            let (transport, change) = (connection.transport(), connection.weigh());
             self.counts.writes.add(1);
+            self.counts.reached[transport as usize].bytes.add(chunk.len() as u64);
+            self.counts.outbox_bytes.add(change);
+            self.arrived(key);
         }
         self.feed(key);
         if chunk.is_empty() { Poll::Pending } else { Poll::Ready(Some(chunk)) }

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use opentelemetry::global;
 use socket2::SockRef;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -37,6 +38,7 @@ fn world(feeds: Feeds) -> World {
         bus::Door::Memory(bus::memory::Memory::new([], || Timestamp(0))),
         Arc::clone(&namespaces),
         || Timestamp(0),
+        &global::meter("nobody"),
     );
     let config = Config {
         socket: socket::Limits { frame_bytes: 1_024, fragments: 4, control_frames: 10 },
@@ -71,6 +73,7 @@ fn world(feeds: Feeds) -> World {
         feeds,
         publisher: Arc::new(publisher),
         clock: Arc::new(|| Now { moment: Moment(0), wall: Timestamp(0) }),
+        meters: Arc::new(Meters::new(&global::meter("nobody"), &Namespaces::default())),
     }
 }
 
@@ -276,7 +279,7 @@ async fn a_burst_gives_streams_their_turn() {
         let envelope = Arc::new(Envelope::new(&publication, None));
         for _ in 0..BURST {
             let source = Source::Pattern(pattern.clone());
-            events.try_send(Event::Live(source, Arc::clone(&envelope))).unwrap();
+            events.try_send(Event::Live(source, Arc::clone(&envelope), None)).unwrap();
         }
         drop(reading.await.unwrap());
         assert_eq!(shard.borrow().counts.slow_consumers.get(), 0);

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::connection::{Connection, Frame};
+use super::counts::Transport;
 use super::{FLUSHES_PER_TURN, Key, QUEUED_PER_TURN, Shard, Waiting};
 use crate::feed::{self, AttachError, Event, Source, Ticket};
 use crate::protocol::replay::Begin;
@@ -94,12 +95,11 @@ impl Shard {
     /// Takes one Event. Says how much work it was.
     pub(super) fn take(&mut self, event: Event) -> usize {
         match event {
-            Event::Live(source, envelope) => return self.deliver(&source, &envelope),
+            Event::Live(source, envelope, _fanout) => return self.deliver(&source, &envelope),
             Event::Attached(ticket, replay) => {
                 self.attaching -= 1;
                 let brought = replay.envelopes.len();
                 let patterns = Arc::clone(&replay.patterns);
-                self.counts.deliveries.add(brought as u64);
                 let input = Input::Attached(ticket.number, replay);
                 let key = Key::unpack(ticket.connection);
                 self.handle(key, input);
@@ -185,10 +185,15 @@ impl Shard {
         }
         let frame = Frame::publication(envelope);
         let now = self.now().moment;
+        let mut queued = [0; Transport::ALL.len()];
         for key in &*receivers {
-            self.queue(*key, &frame, now);
+            if let Some(transport) = self.queue(*key, &frame, now) {
+                queued[transport as usize] += 1;
+            }
         }
-        self.counts.deliveries.add(receivers.len() as u64);
+        let place = self.place(envelope.topic().namespace());
+        self.counts.deliver(place, queued);
+        self.follow(&receivers, envelope, place, now);
         if std::mem::take(&mut self.turn_owed) { QUEUED_PER_TURN } else { receivers.len() }
     }
 
@@ -205,8 +210,15 @@ impl Shard {
         if let Some(connection) = self.get(key).filter(|one| !one.is_stream()) {
             connection.outbox.reserve(frames.len());
         }
+        let mut queued = [0; Transport::ALL.len()];
         for (_, frame) in &frames {
-            self.queue(key, frame, now);
+            if let Some(transport) = self.queue(key, frame, now) {
+                queued[transport as usize] += 1;
+            }
+        }
+        if let Some(first) = envelopes.first() {
+            // All of them are of one Namespace.
+            self.counts.deliver(self.place(first.topic().namespace()), queued);
         }
         self.replayed = frames;
     }

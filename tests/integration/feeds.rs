@@ -209,7 +209,7 @@ fn words(event: &Option<Event>) -> String {
             };
             format!("refused {} {why}", ticket.number)
         }
-        Some(Event::Live(source, envelope)) => format!("{source} {}", number(envelope)),
+        Some(Event::Live(source, envelope, _)) => format!("{source} {}", number(envelope)),
         Some(Event::Gap(source, _)) => format!("gap {source}"),
         Some(Event::Overrun(source, _)) => format!("overrun {source}"),
         Some(Event::Position(namespace, _)) => format!("position {namespace}"),
@@ -243,7 +243,7 @@ fn the_first_attach_opens_and_all_share() {
         let mut envelopes = Vec::new();
         for shard in 0..2 {
             match soon("a Publication", desk.inboxes[shard].recv()).await {
-                Some(Event::Live(source, envelope)) => {
+                Some(Event::Live(source, envelope, _)) => {
                     assert_eq!(source.to_string(), "a.*");
                     envelopes.push(envelope);
                 }
@@ -288,7 +288,7 @@ fn nothing_behind_attached_is_missing() {
             let later = begun.load(Ordering::SeqCst);
             let mut last = None;
             for _ in 0..200 {
-                let Some(Event::Live(_, envelope)) = soon("live", inbox.recv()).await else {
+                let Some(Event::Live(_, envelope, _)) = soon("live", inbox.recv()).await else {
                     panic!("a Publication should come");
                 };
                 let n = number(&envelope);

@@ -54,6 +54,8 @@ mod many_nodes;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod origins;
 #[cfg(test)]
 mod pages;

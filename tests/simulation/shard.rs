@@ -345,7 +345,7 @@ impl Shard {
     fn take(&mut self, event: Event) {
         crate::seeds::tell(|| format!("{:?} {:?} takes {event:?}", self.now.moment, self.id));
         match event {
-            Event::Live(source, envelope) => {
+            Event::Live(source, envelope, _) => {
                 let receivers = match &source {
                     Source::Pattern(pattern) => self.table.receivers(pattern, envelope.topic()),
                     Source::Namespace(_) => self.table.receivers_kept(envelope.topic()),

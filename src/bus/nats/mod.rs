@@ -25,9 +25,10 @@ mod version;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, Statistics, Subscriber};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -156,6 +157,27 @@ impl ConnectError {
 /// All kept Namespaces by name.
 type Archive = BTreeMap<Box<str>, Arc<Kept>>;
 
+/// What is counted of the connection that Publications come by.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    statistics: Arc<Statistics>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Counted {
+    /// How often it was made again.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.statistics.connects.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
+    /// Messages for which there was no room.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
 /// The Bus; clones are the same one.
 #[derive(Clone)]
 pub struct Nats(Arc<Connection>);
@@ -168,6 +190,7 @@ struct Connection {
     link: watch::Receiver<Link>,
     denied: Arc<Denied>,
     now: fn() -> Timestamp,
+    counted: Counted,
     /// End with the last clone.
     _tasks: JoinSet<()>,
 }
@@ -188,10 +211,14 @@ impl Nats {
         let (events, events_end) = mpsc::channel(link::EVENTS_MAX);
         let denied = Arc::new(Denied::default());
         let noting = Arc::clone(&denied);
+        let dropped = Arc::<AtomicU64>::default();
+        let dropping = Arc::clone(&dropped);
         let options = options(config, subjects.id()).await?.retry_on_initial_connect();
         let options = options.event_callback(move |event| {
             if let Event::ServerError(fault) = &event {
                 noting.note(&fault.to_string());
+            } else if let Event::SlowConsumer(_) = &event {
+                dropping.fetch_add(1, Ordering::Relaxed);
             }
             let events = events.clone();
             async move {
@@ -229,9 +256,16 @@ impl Nats {
             return Err(ConnectError::Unfit(unfit));
         }
         let link = link_end;
+        let counted = Counted { statistics: client.statistics(), dropped };
         let connection =
-            Connection { client, subjects, echo, kept, link, denied, now, _tasks: tasks };
+            Connection { client, subjects, echo, kept, link, denied, now, counted, _tasks: tasks };
         Ok(Self(Arc::new(connection)))
+    }
+
+    /// What is counted of its connection, for whoever outlives it.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        self.0.counted.clone()
     }
 
     /// Writes out what is still to be sent, as far as that can be done within `limit`.

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tidegate::auth::{Algorithm, NewToken};
 use tidegate::node::wall_clock;
 
-use super::{Browser, SOON, until};
+use super::{Browser, Metrics, SOON, until};
 
 /// What the tests' Tokens are signed with.
 pub(crate) const SECRET: &[u8] = b"a secret of the tests, 32 bytes or more";
@@ -187,6 +187,14 @@ impl Gateway {
         let url = format!("http://{}/status", self.management);
         let answer = self.http.get(url).send().await.expect("an answer");
         answer.json().await.expect("JSON")
+    }
+
+    /// What it measures.
+    pub(crate) async fn metrics(&self) -> Metrics {
+        let url = format!("http://{}/metrics", self.management);
+        let answer = self.http.get(url).send().await.expect("an answer");
+        assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+        Metrics::read(&answer.text().await.expect("text"))
     }
 
     /// One count of [`status`](Self::status).
