@@ -26,7 +26,7 @@
 //!  4  http                                actix-web and actix-ws live only here
 //!  3  shard                               sockets and threads; no JSON
 //!  2  admission, session, feed, publisher session is pure; feed is generic over the Bus
-//!  1  bus, auth                           doors, which never see each other
+//!  1  bus, auth, span                     doors, which never see each other
 //!  0  topic, namespace, publication, protocol, measure    plain values and functions
 //! ```
 //!
@@ -85,5 +85,6 @@ pub mod publication;
 pub mod publisher;
 pub mod session;
 pub mod shard;
+pub mod span;
 pub mod telemetry;
 pub mod topic;

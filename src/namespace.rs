@@ -203,6 +203,12 @@ impl Namespaces {
         self.places.keys().map(String::as_str).chain([OTHERS])
     }
 
+    /// The label under which it is counted.
+    #[must_use]
+    pub fn label(&self, namespace: &str) -> &str {
+        self.places.get_key_value(namespace).map_or(OTHERS, |(name, _)| name)
+    }
+
     /// The place of its label.
     #[must_use]
     pub fn place(&self, namespace: &str) -> usize {

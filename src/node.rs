@@ -77,7 +77,7 @@ pub async fn start(
     telemetry: &Telemetry,
     dev: Option<dev::Info>,
 ) -> io::Result<Node> {
-    let meter = telemetry.meter();
+    let (meter, spans) = (telemetry.meter(), telemetry.spans());
     let client = bind("listen", config.listen)?;
     let management = bind("management", config.management)?;
     let (client_address, management_address) = (client.local_addr()?, management.local_addr()?);
@@ -92,6 +92,7 @@ pub async fn start(
         Arc::clone(&namespaces),
         wall_clock,
         &meter,
+        spans.clone(),
     ));
 
     let admission = Admission::new(doors(&config.limits));
@@ -124,6 +125,7 @@ pub async fn start(
         wall: wall_clock,
         meters: http::Meters::new(&meter),
         metrics: Box::new(telemetry.scrape()),
+        spans: spans.clone(),
         dev,
     });
     observe(&meter, &state);
@@ -131,7 +133,7 @@ pub async fn start(
     let mut tasks = JoinSet::new();
     tasks.spawn(tell_link(bus.link(), seats.orders.clone()));
     let feeding = feed::Config {
-        meters: Arc::new(feed::Meters::new(&meter, &namespaces)),
+        meters: Arc::new(feed::Meters::new(&meter, &namespaces, spans)),
         ..feeding(&config.limits, &namespaces)
     };
     let directory = feed::Directory::new(feeding, bus.clone(), asks, seats.inboxes.clone());
@@ -262,13 +264,14 @@ fn observe(meter: &Meter, state: &Data<State>) {
         .with_description("What runs")
         .with_callback(move |observer| observer.observe(1, &build))
         .build();
-    let state = state.clone();
+    // Who reads the metrics is held by it, and must not hold it.
+    let state = Arc::downgrade(&state.clone().into_inner());
     meter
         .u64_observable_gauge("tidegate_drain_remaining")
         .with_description("Connections that a node which goes away still has")
         .with_callback(move |observer| {
-            let leaving = state.leaving.load(Ordering::Relaxed);
-            let left = if leaving { state.admission.connections() } else { 0 };
+            let leaving = state.upgrade().filter(|one| one.leaving.load(Ordering::Relaxed));
+            let left = leaving.map_or(0, |state| state.admission.connections());
             observer.observe(left as u64, &[]);
         })
         .build();

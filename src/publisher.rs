@@ -25,6 +25,7 @@ use crate::bus::{self, Bus as _};
 use crate::namespace::{Namespaces, NoTopic};
 use crate::protocol::{Code, Error, Limit};
 use crate::publication::{Draft, Publication, Published, Timestamp};
+use crate::span::Spans;
 use crate::topic::{Pattern, Topic};
 use meters::{Entry, Meters};
 
@@ -130,6 +131,8 @@ pub struct Publisher {
     keys: Limiter,
     in_flight: Semaphore,
     meters: Meters,
+    /// None while traces are off.
+    spans: Option<Arc<Spans>>,
 }
 
 type Limiter = RateLimiter<Who, HashMapStateStore<Who>, DefaultClock>;
@@ -143,6 +146,7 @@ impl Publisher {
         namespaces: Arc<Namespaces>,
         now: fn() -> Timestamp,
         meter: &Meter,
+        spans: Option<Arc<Spans>>,
     ) -> Self {
         let meters = Meters::new(meter, &namespaces);
         let users = Quota::per_second(config.per_user).allow_burst(config.per_user_burst);
@@ -154,6 +158,7 @@ impl Publisher {
             keys: RateLimiter::hashmap(Quota::per_second(config.per_key)),
             in_flight: Semaphore::new(config.in_flight),
             meters,
+            spans,
         }
     }
 
@@ -181,9 +186,30 @@ impl Publisher {
         draft: Draft,
     ) -> Result<Published, PublishError> {
         let (place, began) = (self.namespaces.place(draft.topic.namespace()), Instant::now());
-        let outcome = self.hand_over(claims, connection, draft).await;
+        let outcome = match &self.spans {
+            Some(spans) => self.hand_over_traced(spans, claims, connection, draft).await,
+            None => self.hand_over(claims, connection, draft).await,
+        };
         let entry = if connection.is_some() { Entry::WebSocket } else { Entry::Http };
         self.meters.published(entry, place, &outcome, began.elapsed());
+        outcome
+    }
+
+    async fn hand_over_traced(
+        &self,
+        spans: &Spans,
+        claims: &Claims,
+        connection: Option<&str>,
+        mut draft: Draft,
+    ) -> Result<Published, PublishError> {
+        let label = self.namespaces.label(draft.topic.namespace());
+        let mut span = spans.publish(label, draft.trace.as_ref());
+        draft.trace = spans.trace(&span, draft.trace);
+        let outcome = self.hand_over(claims, connection, draft).await;
+        match &outcome {
+            Ok(published) => span.published(&published.id),
+            Err(why) => span.failed(why.wire().code.text()),
+        }
         outcome
     }
 

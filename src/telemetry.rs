@@ -11,9 +11,12 @@
 mod environment;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::global::BoxedTracer;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{
@@ -27,6 +30,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::config::{Format, Log};
+use crate::span::Spans;
 use environment::Environment;
 
 /// Who measures.
@@ -41,6 +45,7 @@ pub struct Telemetry {
     registry: Registry,
     meters: SdkMeterProvider,
     tracers: Option<SdkTracerProvider>,
+    propagates: bool,
 }
 
 /// Starts it; logs go to standard error.
@@ -84,7 +89,8 @@ pub fn start(log: &Log) -> Result<Telemetry, String> {
         }
         false => None,
     };
-    Ok(Telemetry { registry, meters: meters.build(), tracers })
+    let propagates = environment.propagates;
+    Ok(Telemetry { registry, meters: meters.build(), tracers, propagates })
 }
 
 impl Telemetry {
@@ -92,6 +98,13 @@ impl Telemetry {
     #[must_use]
     pub fn meter(&self) -> Meter {
         self.meters.meter(SCOPE)
+    }
+
+    /// What rooms begin their spans by; none while traces are off.
+    #[must_use]
+    pub fn spans(&self) -> Option<Arc<Spans>> {
+        let tracer = BoxedTracer::new(Box::new(self.tracers.as_ref()?.tracer(SCOPE)));
+        Some(Arc::new(Spans::new(tracer, self.propagates)))
     }
 
     /// Reads all metrics, as Prometheus takes them. It takes some milliseconds.

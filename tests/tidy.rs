@@ -22,7 +22,7 @@ const FLOORS: [(u8, &str); 6] = [
     (4, "http"),                               // what a request is, and only that
     (3, "shard"),                              // sockets and threads; no NATS, no JSON
     (2, "admission session feed publisher presence control"), // what a gateway does
-    (1, "bus auth"),                           // doors, which never see each other
+    (1, "bus auth span"),                      // doors, which never see each other
     (0, "topic namespace publication protocol measure"), // plain values and functions
 ];
 /// Rule 1: who sees whom on one floor.

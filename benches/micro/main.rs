@@ -9,10 +9,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider};
+use tidegate::namespace::Namespaces;
 use tidegate::protocol::{Envelope, json};
 use tidegate::publication::{Publication, Timestamp};
 use tidegate::session::Moment;
 use tidegate::shard::Key;
+use tidegate::shard::counts::{Counts, Transport};
 use tidegate::shard::outbox::{Outbox, Piece};
 use tidegate::shard::socket::{self, Limits, Reader};
 use tidegate::shard::table::Table;
@@ -122,6 +127,40 @@ fn outbox(bench: &mut Criterion) {
             for outbox in &mut outboxes {
                 let bytes: usize = outbox.slices().map(|slice| slice.len()).sum();
                 outbox.advance(black_box(bytes));
+            }
+        });
+    });
+    let (namespaces, counts) = (Namespaces::default(), Counts::new(1));
+    let provider = SdkMeterProvider::builder().with_reader(ManualReader::builder().build()).build();
+    let seconds = provider.meter("micro").f64_histogram("seconds").build();
+    let label = [KeyValue::new("topic_namespace", "*")];
+    let (mut deliveries, mut publications) = (0_u64, 0_u64);
+    // What is done besides for metrics, on the way of one Publication to a thousand clients.
+    group.bench_function("one piece to 1,000, counted", |bench| {
+        bench.iter(|| {
+            let piece: Piece = Rc::new(envelope.framed(socket::text).clone());
+            let mut queued = [0_u64; 3];
+            for outbox in &mut outboxes {
+                if outbox.push(&piece, OUTBOX_BYTES).is_ok() {
+                    queued[black_box(0_usize)] += 1;
+                }
+            }
+            counts.deliver(namespaces.place(black_box("dash")), queued);
+            publications += 1;
+            if publications.is_multiple_of(16) {
+                seconds.record(black_box(0.001), &[]);
+            }
+            for outbox in &mut outboxes {
+                let bytes: usize = outbox.slices().map(|slice| slice.len()).sum();
+                outbox.advance(black_box(bytes));
+                let left = outbox.bytes() as u64;
+                counts.outbox_bytes.add(black_box(left));
+                counts.writes.add(1);
+                counts.reached[Transport::WebSocket as usize].bytes.add(bytes as u64);
+                deliveries += 1;
+                if deliveries.is_multiple_of(256) {
+                    seconds.record(black_box(0.001), &label);
+                }
             }
         });
     });

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::attach::{self, Answer, Attach};
 use super::history::{Job, Reads};
-use super::meters::Repaired;
+use super::meters::{Following, Repaired};
 use super::opening::{CATCH_UP, Feed, OPEN_AGAIN, PATIENCE, Spread, Work, finished};
 use super::receiver::Receiver;
 use super::ring::{self, Ring};
@@ -451,10 +451,16 @@ impl<B: Bus> Open<B> {
             return self.look_after_shards();
         };
         let mut behind = false;
-        let mut following = self.config.meters.came(self.place);
+        let mut following =
+            entry.stored.publication.as_deref().map(|publication| {
+                self.config.meters.came((&self.namespace, self.place), publication)
+            });
         for shard in &mut self.shards {
             let wanted = entry.topic().is_some_and(|topic| shard.wants(topic));
-            let mut hand = || shard.hand(&self.source, entry, epoch, following.fanout());
+            let mut hand = || {
+                let fanout = following.as_mut().and_then(Following::fanout);
+                shard.hand(&self.source, entry, epoch, fanout)
+            };
             if !shard.is_behind(before) && (!wanted || hand()) {
                 shard.at = head;
             } else {

@@ -37,7 +37,8 @@ pub(super) struct Feed {
     attaching: Vec<Attach>,
     shards: Vec<Shard>,
     meters: Arc<Meters>,
-    /// Where its Namespace is counted.
+    /// Under which label its Namespace is counted, and where.
+    label: Box<str>,
     place: usize,
 }
 
@@ -70,10 +71,17 @@ impl Feed {
         shards: Vec<mpsc::Sender<Event>>,
     ) -> Self {
         let shards = shards.into_iter().map(Shard::new).collect();
-        let source = Source::Pattern(pattern.clone());
-        let (meters, place) =
-            (Arc::clone(&config.meters), config.namespaces.place(pattern.namespace()));
-        Self { pattern, source, asks, attaching: Vec::new(), shards, meters, place }
+        let namespace = pattern.namespace();
+        Self {
+            label: config.namespaces.label(namespace).into(),
+            place: config.namespaces.place(namespace),
+            source: Source::Pattern(pattern.clone()),
+            meters: Arc::clone(&config.meters),
+            pattern,
+            asks,
+            attaching: Vec::new(),
+            shards,
+        }
     }
 
     /// Runs until the directory lets go of it, or nobody is attached and the Bus cannot be reached.
@@ -251,7 +259,8 @@ impl Feed {
     }
 
     fn deliver(&mut self, publication: &Publication) {
-        let mut following = self.meters.came(self.place);
+        let label = (&*self.label, self.place);
+        let mut following = self.meters.came(label, publication);
         let mut envelope: Option<Arc<Envelope>> = None;
         for shard in self.shards.iter_mut().filter(|shard| shard.interested) {
             let envelope =

@@ -11,6 +11,8 @@ use opentelemetry::{KeyValue, global};
 use tokio::time::Instant;
 
 use crate::namespace::Namespaces;
+use crate::publication::Publication;
+use crate::span::{Open, Spans};
 
 /// One Publication of so many is followed.
 const FOLLOWED: u64 = 16;
@@ -70,19 +72,20 @@ pub struct Meters {
     recoveries: Counter<u64>,
     repairs: Counter<u64>,
     duplicates: Counter<u64>,
+    spans: Option<Arc<Spans>>,
 }
 
 impl Default for Meters {
     /// Nobody reads it.
     fn default() -> Self {
-        Self::new(&global::meter("nobody"), &Namespaces::default())
+        Self::new(&global::meter("nobody"), &Namespaces::default(), None)
     }
 }
 
 impl Meters {
-    /// Registers them.
+    /// Registers them; a Publication's trace goes on in `spans`, unless traces are off.
     #[must_use]
-    pub fn new(meter: &Meter, namespaces: &Namespaces) -> Self {
+    pub fn new(meter: &Meter, namespaces: &Namespaces, spans: Option<Arc<Spans>>) -> Self {
         let labels =
             namespaces.labels().map(|name| KeyValue::new("topic_namespace", name.to_owned()));
         let labels: Vec<KeyValue> = labels.collect();
@@ -119,6 +122,7 @@ impl Meters {
             arrived,
             feeds,
             fanout,
+            spans,
             recoveries: counter(
                 "tidegate_recoveries_total",
                 "Subscriptions of clients that came back, by where what they missed was found",
@@ -143,11 +147,17 @@ impl Meters {
         meters
     }
 
-    /// A Publication came, of the Namespace whose label has this place.
-    pub(super) fn came(self: &Arc<Self>, place: usize) -> Following<'_> {
+    /// A Publication came, of the Namespace with this label and its place.
+    pub(super) fn came<'a>(
+        self: &'a Arc<Self>,
+        (label, place): (&'a str, usize),
+        publication: &'a Publication,
+    ) -> Following<'a> {
         let before = self.arrived.get(place).map(|count| count.fetch_add(1, Ordering::Relaxed));
         let is_followed = before.is_some_and(|before| before.is_multiple_of(FOLLOWED));
-        Following { meters: self, is_followed, fanout: None }
+        let is_traced = self.spans.is_some() && publication.trace.is_some();
+        let state = if is_followed || is_traced { State::Open(is_followed) } else { State::Not };
+        Following { meters: self, label, publication, state }
     }
 
     pub(super) fn set_feeds(&self, open: usize, lingering: usize) {
@@ -174,18 +184,40 @@ impl Meters {
 /// A Publication that has come, and may be followed if somebody wants it.
 pub(super) struct Following<'a> {
     meters: &'a Arc<Meters>,
-    is_followed: bool,
-    fanout: Option<Arc<Fanout>>,
+    label: &'a str,
+    publication: &'a Publication,
+    state: State,
+}
+
+enum State {
+    /// It is not followed.
+    Not,
+    /// Nobody has wanted it yet; whether it is measured in any case, and not for its trace alone.
+    Open(bool),
+    Followed(Arc<Fanout>),
 }
 
 impl Following<'_> {
     /// What goes on to a Shard that wants it.
     pub(super) fn fanout(&mut self) -> Option<Arc<Fanout>> {
-        if self.is_followed && self.fanout.is_none() {
-            let meters = Arc::clone(self.meters);
-            self.fanout = Some(Arc::new(Fanout { meters, began: Instant::now() }));
+        if let State::Open(is_followed) = self.state {
+            let spans = self.meters.spans.as_ref();
+            let span = spans.and_then(|spans| spans.deliver(self.label, self.publication));
+            self.state = match is_followed || span.is_some() {
+                true => State::Followed(Arc::new(Fanout {
+                    meters: Arc::clone(self.meters),
+                    began: Instant::now(),
+                    matched: AtomicU64::new(0),
+                    queued: AtomicU64::new(0),
+                    span,
+                })),
+                false => State::Not,
+            };
         }
-        self.fanout.clone()
+        match &self.state {
+            State::Followed(fanout) => Some(Arc::clone(fanout)),
+            State::Not | State::Open(_) => None,
+        }
     }
 }
 
@@ -194,11 +226,25 @@ impl Following<'_> {
 pub struct Fanout {
     meters: Arc<Meters>,
     began: Instant,
+    matched: AtomicU64,
+    queued: AtomicU64,
+    span: Option<Open>,
+}
+
+impl Fanout {
+    /// On one Shard so many wanted it, and so many Outboxes took it.
+    pub fn reached(&self, matched: u64, queued: u64) {
+        self.matched.fetch_add(matched, Ordering::Relaxed);
+        self.queued.fetch_add(queued, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Fanout {
     fn drop(&mut self) {
         self.meters.fanout.record(self.began.elapsed().as_secs_f64(), &[]);
+        if let Some(span) = &mut self.span {
+            span.delivered(*self.matched.get_mut(), *self.queued.get_mut());
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod problem;
 mod publish;
 mod query;
 mod sdk;
+mod trace;
 mod websocket;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use crate::publication::Timestamp;
 use crate::publisher::Publisher;
 use crate::shard::Order;
 use crate::shard::counts::{Counts, Snapshot};
+use crate::span::Spans;
 pub use meters::Meters;
 
 /// What HTTP takes.
@@ -93,6 +95,8 @@ pub struct State {
     pub meters: Meters,
     /// Reads all that is measured, as Prometheus takes it.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// None while traces are off.
+    pub spans: Option<Arc<Spans>>,
     /// What only `dev` has.
     pub dev: Option<dev::Info>,
 }
@@ -125,6 +129,7 @@ fn app(
         .app_data(state.clone())
         .configure(|routes| client_routes(routes, state))
         .wrap(from_fn(cors::guard))
+        .wrap(from_fn(trace::guard))
         .wrap(
             DefaultHeaders::new()
                 .add(("Referrer-Policy", "no-referrer"))

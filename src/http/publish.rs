@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::State;
 use super::problem::Problem;
-use super::{body, credentials};
+use super::{body, credentials, trace};
 use crate::auth::Claims;
 use crate::protocol::error::{Code, Error};
 use crate::protocol::{Limit, json};
@@ -20,8 +20,6 @@ use crate::shard;
 use crate::topic::Topic;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const TRACE_PARENT: &str = "traceparent";
-const TRACE_STATE: &str = "tracestate";
 const NDJSON: &str = "application/x-ndjson";
 
 /// What became of one Publication.
@@ -82,7 +80,7 @@ async fn publish(
 ) -> Result<HttpResponse, Problem> {
     let key = read_key(request)?;
     state.publisher.admit(claims)?;
-    let trace = read_trace(request);
+    let trace = trace::read(request);
     let draft = Draft { topic, payload, key, trace };
     let published = state.publisher.publish(claims, None, draft).await?;
     Ok(HttpResponse::Ok().json(Outcome::from(published)))
@@ -99,7 +97,7 @@ pub(super) async fn batch(
     let bound = (Limit::BatchBytes, config.batch_bytes);
     let bytes = body::read(payload, bound, config.body_timeout).await?;
     let batch = Batch::read(&bytes, config.batch_items)?;
-    let trace = read_trace(&request);
+    let trace = trace::read(&request);
     let mut outcomes = Vec::with_capacity(batch.items.len());
     for item in &batch.items {
         for topic in &item.topics {
@@ -301,12 +299,6 @@ impl From<Published> for Outcome {
 
 fn read_topic(text: &str) -> Result<Topic, Problem> {
     Topic::parse(text).map_err(|why| Error::invalid_topic(text, &why).into())
-}
-
-/// The headers `traceparent` and `tracestate`. What is none belongs to no trace.
-fn read_trace(request: &HttpRequest) -> Option<Trace> {
-    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    Trace::read(text(TRACE_PARENT)?, text(TRACE_STATE))
 }
 
 /// The header `Idempotency-Key`, with quotes or without.

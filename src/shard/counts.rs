@@ -139,8 +139,9 @@ pub struct Reached {
     pub bytes: Count,
 }
 
-/// Of the Topics under one label.
+/// Of the Topics under one label, on cache lines of their own.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Space {
     /// Publications put into an Outbox, by [`Transport`].
     pub deliveries: [Count; Transport::ALL.len()],

@@ -3,6 +3,8 @@
 //! What is followed is noted beside the Connections, not in their Outboxes, so the others pay nothing
 //! for it.
 
+use std::time::Duration;
+
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, Meter};
 
@@ -116,8 +118,7 @@ impl Shard {
                 return true;
             }
             let took_ms = wall.0.saturating_sub(one.time.0);
-            #[expect(clippy::cast_precision_loss, reason = "nothing takes that long")]
-            let seconds = took_ms as f64 / 1_000.0;
+            let seconds = Duration::from_millis(took_ms).as_secs_f64();
             meters
                 .delivery
                 .record(seconds, meters.labels.get(one.place).map_or(&[], std::slice::from_ref));

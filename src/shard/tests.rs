@@ -39,6 +39,7 @@ fn world(feeds: Feeds) -> World {
         Arc::clone(&namespaces),
         || Timestamp(0),
         &global::meter("nobody"),
+        None,
     );
     let config = Config {
         socket: socket::Limits { frame_bytes: 1_024, fragments: 4, control_frames: 10 },

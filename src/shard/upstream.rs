@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::connection::{Connection, Frame};
 use super::counts::Transport;
 use super::{FLUSHES_PER_TURN, Key, QUEUED_PER_TURN, Shard, Waiting};
-use crate::feed::{self, AttachError, Event, Source, Ticket};
+use crate::feed::{self, AttachError, Event, Fanout, Source, Ticket};
 use crate::protocol::replay::Begin;
 use crate::protocol::{Envelope, Error, GapReason, Limit};
 use crate::session::{self, Input, PageOf};
@@ -95,7 +95,9 @@ impl Shard {
     /// Takes one Event. Says how much work it was.
     pub(super) fn take(&mut self, event: Event) -> usize {
         match event {
-            Event::Live(source, envelope, _fanout) => return self.deliver(&source, &envelope),
+            Event::Live(source, envelope, fanout) => {
+                return self.deliver(&source, &envelope, fanout.as_deref());
+            }
             Event::Attached(ticket, replay) => {
                 self.attaching -= 1;
                 let brought = replay.envelopes.len();
@@ -174,7 +176,12 @@ impl Shard {
         self.release();
     }
 
-    fn deliver(&mut self, source: &Source, envelope: &Arc<Envelope>) -> usize {
+    fn deliver(
+        &mut self,
+        source: &Source,
+        envelope: &Arc<Envelope>,
+        fanout: Option<&Fanout>,
+    ) -> usize {
         self.counts.publications.add(1);
         let receivers = match source {
             Source::Pattern(pattern) => self.table.receivers(pattern, envelope.topic()),
@@ -193,6 +200,9 @@ impl Shard {
         }
         let place = self.place(envelope.topic().namespace());
         self.counts.deliver(place, queued);
+        if let Some(fanout) = fanout {
+            fanout.reached(receivers.len() as u64, queued.iter().sum());
+        }
         self.follow(&receivers, envelope, place, now);
         if std::mem::take(&mut self.turn_owed) { QUEUED_PER_TURN } else { receivers.len() }
     }

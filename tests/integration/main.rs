@@ -89,6 +89,8 @@ mod topics;
 #[path = "../torture/mod.rs"]
 mod torture;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod unharmed;
 #[cfg(test)]
 mod versions;

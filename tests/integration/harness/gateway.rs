@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) top: Vec<String>,
     /// How many Shards.
     pub(crate) shards: usize,
+    /// Variables of its environment.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Default for Settings {
@@ -43,6 +45,7 @@ impl Default for Settings {
             auth: None,
             top: Vec::new(),
             shards: 2,
+            environment: Vec::new(),
         }
     }
 }
@@ -61,6 +64,12 @@ impl Settings {
     /// One more line below `limits:`.
     pub(crate) fn limit(mut self, line: &str) -> Self {
         self.limits.push(line.to_owned());
+        self
+    }
+
+    /// One more variable of its environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -126,6 +135,7 @@ impl Gateway {
             .arg("--config")
             .arg(&file)
             .env_remove("TIDEGATE_CONFIG")
+            .envs(settings.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

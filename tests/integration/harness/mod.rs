@@ -5,6 +5,7 @@ pub(crate) mod authority;
 pub(crate) mod balancer;
 pub(crate) mod browser;
 pub(crate) mod chromium;
+pub(crate) mod collector;
 pub(crate) mod events;
 pub(crate) mod gateway;
 pub(crate) mod metrics;
@@ -17,6 +18,7 @@ pub(crate) mod raw;
 
 pub(crate) use balancer::Balancer;
 pub(crate) use browser::Browser;
+pub(crate) use collector::Collector;
 pub(crate) use events::{Event, Events};
 pub(crate) use gateway::{Gateway, Grants, Settings};
 pub(crate) use metrics::Metrics;
