@@ -108,7 +108,6 @@ impl Telemetry {
     }
 
     /// Reads all metrics, as Prometheus takes them. It takes some milliseconds.
-    #[must_use]
     pub fn scrape(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let registry = self.registry.clone();
         move || TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_default()
