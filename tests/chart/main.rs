@@ -19,3 +19,5 @@ mod objects;
 mod refusals;
 #[cfg(test)]
 mod schemas;
+#[cfg(test)]
+mod upgrades;
