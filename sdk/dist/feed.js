@@ -126,10 +126,8 @@ export class Feed {
     }
     /** Not now, or not at all. */
     refused(error) {
-        if (this.#hosting)
-            return this.#guests.forEach((guest) => guest.end(error));
         if (!error.retryable)
-            return this.end(error);
+            return this.#hosting ? this.#guests.forEach((guest) => guest.end(error)) : this.end(error);
         this.wanted = false;
         this.#again.set(error.retryAfterMs ?? ASK_AGAIN_MS * Math.random());
         this.#each((receiver) => receiver.error(error));

@@ -23,6 +23,8 @@ import type { TokenProvider } from "./token.ts";
 /** How many posts a tab may be behind, and after how many it is asked whether it is. */
 const BEHIND_MAX = 16_384;
 const ASK_EVERY = 1_024;
+/** Tokens of two tabs that were asked for together end together, or nearly so: the second one renews nothing. */
+const LATER_S = 10;
 const FROZEN = new TidegateError("slow_consumer", "", { retryable: true });
 
 /** Serves whoever connects to this worker. */
@@ -40,16 +42,19 @@ class Hub {
   #token: string | undefined;
   /** Whether the Token is one that the client does not know yet. */
   #fresh = true;
-  /** Takes the next one, if the client asks for it. */
-  #renewed: ((token: string) => void) | undefined;
+  /** Hands it over, if the client waits for it. */
+  #renewed: (() => void) | undefined;
 
   constructor(url: string, token: string | undefined, ended: () => void) {
     this.#token = token;
-    const provide: TokenProvider = ({ reason }) => {
-      if (reason === "rejected") throw new Unauthorized(); // The tabs will bring another one.
-      if (reason === "expiring" && !this.#fresh) return new Promise((resolve) => (this.#renewed = resolve));
+    const take = (): string => {
       this.#fresh = false;
       return this.#token as string;
+    };
+    const provide: TokenProvider = ({ reason, signal }) => {
+      if (reason === "rejected") throw new Unauthorized(); // The tabs will bring another one.
+      if (reason === "connect" || this.#fresh) return take();
+      return new Promise((resolve) => (this.#renewed = () => void (signal.aborted || resolve(take()))));
     };
     this.client = new Core({ url, ...(token && { token: provide }), retry: { maxAttempts: 0 } });
     this.client.on("state", (state) => {
@@ -64,14 +69,15 @@ class Hub {
       if (this.client.state === "closed") for (const desk of [...this.desks]) desk.end(error);
       else if (error.code !== "unauthenticated") this.tell(refused(error));
     });
+    this.client.connect().catch(() => {}); // The error that it was has been told.
   }
 
-  /** A Token that may be newer. */
+  /** A tab has renewed its Token. */
   offer(token: string): void {
-    if (!(expiry(token) > expiry(this.#token))) return;
+    if (!(expiry(token) - expiry(this.#token) >= LATER_S)) return;
     this.#token = token;
-    this.#fresh = this.#renewed === undefined;
-    this.#renewed?.(token);
+    this.#fresh = true;
+    this.#renewed?.();
     this.#renewed = undefined;
   }
 
@@ -179,9 +185,7 @@ class Desk {
     this.#hubs.set(key, hub);
     this.#hub = hub;
     hub.desks.add(this);
-    if (token !== undefined) hub.offer(token);
     this.#id = id;
-    hub.client.connect().catch(() => {}); // The Hub says why.
     this.welcome();
   }
 

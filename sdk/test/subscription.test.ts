@@ -195,6 +195,24 @@ describe("beginning where others do not", () => {
     assert.equal(present.state, "live");
   });
 
+  test("a guest that is refused for now is served later", async () => {
+    const present = await live(client.pattern("dash.*").subscribe());
+    const guest = client.pattern("dash.*").subscribe({ from: "last" });
+    await turn();
+    const { link } = gateway;
+    const refused = link.asked("dash.*").id;
+    link.error(refused, "rate_limited", { topic: "dash.*", retryable: true, retry_after_ms: 100 });
+    await clock.pass(100);
+    const { id, from } = link.asked("dash.*");
+    assert.deepEqual([id > refused, from], [true, "last"]);
+    link.subscribed("dash.*", { cursor: cursor(1), replayed: 1 });
+    link.push(message("dash.a", 1, 1));
+    await turn();
+    link.subscribed("dash.*", { cursor: cursor(1) });
+    assert.deepEqual(await guest.ready, { recovered: true, replayed: 1, reason: undefined });
+    assert.equal(present.state, "live");
+  });
+
   test("a guest that leaves, or loses the connection, leaves no trace", async () => {
     const present = heard(await live());
     const guest = client.topic("dash.a").subscribe({ from: { last: 5 } });

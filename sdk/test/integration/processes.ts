@@ -122,15 +122,21 @@ export function token(lifeSeconds = 3_600, sub = "ana", all = [">"]): string {
   return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
 }
 
-/** Publishes as a backend does. */
+/** Publishes as a backend does: who is too fast waits as it is told. */
 export async function publish(gateway: string, topic: string, data: unknown, bearer?: string): Promise<void> {
   const headers: HeadersInit = bearer === undefined ? {} : { Authorization: `Bearer ${bearer}` };
-  const response = await fetch(`${gateway}/v1/topics/${topic}/messages`, {
-    method: "POST",
-    body: JSON.stringify(data),
-    headers,
-  });
-  if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
+  for (;;) {
+    const response = await fetch(`${gateway}/v1/topics/${topic}/messages`, {
+      method: "POST",
+      body: JSON.stringify(data),
+      headers,
+    });
+    if (response.ok) return;
+    const text = await response.text();
+    if (response.status !== 429) throw new Error(`${response.status}: ${text}`);
+    const { retry_after_ms } = JSON.parse(text) as { retry_after_ms: number };
+    await new Promise((resolve) => setTimeout(resolve, retry_after_ms));
+  }
 }
 
 /** Waits for a condition; what throws is not there yet. */
