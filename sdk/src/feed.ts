@@ -160,7 +160,7 @@ export class Feed {
 
   /** Not now, or not at all. */
   refused(error: TidegateError): void {
-    if (!error.retryable) return this.#hosting ? this.#guests.forEach((guest) => guest.end(error)) : this.end(error);
+    if (!error.retryable && error.code !== "already_subscribed") return this.#hosting ? this.#guests.forEach((guest) => guest.end(error)) : this.end(error);
     this.wanted = false;
     this.#again.set(error.retryAfterMs ?? ASK_AGAIN_MS * Math.random());
     this.#each((receiver) => receiver.error(error));

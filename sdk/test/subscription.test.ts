@@ -213,6 +213,24 @@ describe("beginning where others do not", () => {
     assert.equal(present.state, "live");
   });
 
+  test("who is still subscribed, as an `unsubscribe` was refused, is unsubscribed again", async () => {
+    const present = await live(client.pattern("dash.*").subscribe());
+    const guest = client.pattern("dash.*").subscribe({ from: "last" });
+    await turn();
+    const { link } = gateway;
+    link.error(link.the("unsubscribe").id, "rate_limited", { retryable: true });
+    link.error(link.asked("dash.*").id, "already_subscribed", { topic: "dash.*" });
+    assert.equal(link.all("unsubscribe").length, 2);
+    await clock.pass(4_000);
+    assert.equal(link.asked("dash.*").from, "last");
+    link.subscribed("dash.*", { cursor: cursor(1), replayed: 1 });
+    link.push(message("dash.a", 1, 1));
+    await turn();
+    link.subscribed("dash.*", { cursor: cursor(1) });
+    assert.deepEqual(await guest.ready, { recovered: true, replayed: 1, reason: undefined });
+    assert.equal(present.state, "live");
+  });
+
   test("a guest that leaves, or loses the connection, leaves no trace", async () => {
     const present = heard(await live());
     const guest = client.topic("dash.a").subscribe({ from: { last: 5 } });

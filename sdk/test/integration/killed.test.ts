@@ -30,6 +30,7 @@ class Watcher {
   readonly subscription: Subscription;
   readonly numbers = new Map<string, number[]>();
   readonly gaps: string[] = [];
+  error = "";
 
   constructor(client: Client, pattern: string, from: "live" | "last" = "live") {
     this.client = client;
@@ -39,6 +40,7 @@ class Watcher {
       this.numbers.set(topic, numbers);
     }, { from });
     this.subscription.on("gap", ({ reason }) => this.gaps.push(reason));
+    this.subscription.on("error", ({ code, message }) => (this.error = `${code}: ${message}`));
   }
 
   /** Whether the last of so many is there. */
@@ -139,7 +141,7 @@ describe("gateways that are killed", { skip: missing() ?? false }, () => {
     const whole = (watcher: Watcher): boolean => topics.every((topic, at) => watcher.ends(topic, published[at]!));
     const late = (): Watcher[] => [...[...all, ...joined].filter((one) => !whole(one)), ...some.filter((one) => !one.ends(`${root}.t1`, published[1]!))];
     await until("everybody has the last", () => late().length === 0, SOON_MS).catch((cause: unknown) => {
-      const how = late().map(({ client, subscription }) => `${client.state} ${subscription.state}`);
+      const how = late().map(({ client, subscription, error }) => `${client.state} ${subscription.state} ${error}`);
       throw new Error(`${how.length} are late: ${how.join(", ")}`, { cause });
     });
     const upTo = (count: number): number[] => Array.from({ length: count }, (_, at) => at);
