@@ -126,7 +126,7 @@ export class Feed {
     }
     /** Not now, or not at all. */
     refused(error) {
-        if (!error.retryable)
+        if (!error.retryable && error.code !== "already_subscribed")
             return this.#hosting ? this.#guests.forEach((guest) => guest.end(error)) : this.end(error);
         this.wanted = false;
         this.#again.set(error.retryAfterMs ?? ASK_AGAIN_MS * Math.random());

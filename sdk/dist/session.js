@@ -209,7 +209,11 @@ export class Session {
             phase === "asked" &&
             (frame.topic === undefined || canonical(frame.topic) === feed.pattern.slice(0, ERROR_TOPIC_MAX)));
         for (const { feed } of refused) {
-            this.#remove(feed.pattern);
+            // If it is there already, an `unsubscribe` was refused before, as of too many Commands: once more.
+            if (error.code === "already_subscribed")
+                this.forget(feed);
+            else
+                this.#remove(feed.pattern);
             feed.refused(error);
         }
         if (refused.length > 0)

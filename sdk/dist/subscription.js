@@ -129,7 +129,7 @@ export class FeedSubscription {
             return;
         this.#client.leave(this.pattern, this);
         this.#deafen();
-        this.#begun.reject(error ?? new TidegateError("closed", "ended before it was live"));
+        this.#begun.reject(error ?? new TidegateError("closed", "ended"));
         this.#queue?.end(error);
         this.#show("ended");
         if (error)
@@ -138,7 +138,7 @@ export class FeedSubscription {
     #give(publication) {
         const queue = this.#queue;
         if (queue?.full && queue.onFull === "end") {
-            return this.end(new TidegateError("slow_consumer", "the loop is too slow"));
+            return this.end(new TidegateError("slow_consumer", "too slow"));
         }
         const missed = queue?.push(publication);
         if (missed)
