@@ -9,7 +9,6 @@ TOOLS := target/tools/python
 
 test: check tools sdk
 	$(CARGO) test --locked
-	$(CARGO) build --locked
 	cd sdk && $(NODE) npm run test:integration
 	cd sdk && $(NODE) npm run test:browser
 
