@@ -164,9 +164,10 @@ test("a node that leaves tells its clients, and they move before it ends", async
   client.on("state", (state) => states.push(state));
   gateways.reverse();
   first.process.kill("SIGTERM");
-  let sent = 0;
-  const moved = new Promise((ended) => first.process.once("exit", ended)).then(() => true);
-  while (!(await Promise.race([moved, publish(second.url, "dash.counter", (sent += 1), token())]))) {
+  let [sent, ended] = [0, false];
+  first.process.once("exit", () => (ended = true));
+  while (!ended) {
+    await publish(second.url, "dash.counter", (sent += 1), token());
     await publish(second.url, "chat.counter", sent, token());
   }
   await publish(second.url, "dash.counter", (sent += 1), token());
