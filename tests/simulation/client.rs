@@ -227,6 +227,13 @@ impl Subscription {
             stay.2 = Some(Instant::now());
         }
     }
+
+    /// A Connection has it no more. A newer one may have it on the same node.
+    fn leave_by(&mut self, node: usize, view: View) {
+        if view != View::Over {
+            self.leave(node);
+        }
+    }
 }
 
 impl Line {
@@ -301,8 +308,8 @@ impl Client {
     /// A Connection is gone.
     pub(crate) fn lose(&mut self, at: usize) {
         let line = self.lines.remove(at);
-        for index in line.views.into_keys() {
-            self.subscriptions[index].leave(line.node);
+        for (index, view) in line.views {
+            self.subscriptions[index].leave_by(line.node, view);
         }
     }
 
@@ -507,10 +514,8 @@ impl Client {
             Reply::Error { topic: Some(topic), error, .. } => {
                 let pattern = Pattern::parse(&topic).unwrap();
                 let index = self.find(at, &pattern)?;
-                let node = self.lines[at].node;
-                self.lines[at].views.remove(&index);
+                self.drop_view(at, index);
                 let subscription = &mut self.subscriptions[index];
-                subscription.leave(node);
                 subscription.asked_at = None;
                 subscription.found_no_room |= error.limit == Some(Limit::Feeds);
                 match error.code {
@@ -571,9 +576,7 @@ impl Client {
                 match code {
                     Code::Forbidden => self.close(at, index),
                     _ => {
-                        let node = self.lines[at].node;
-                        self.lines[at].views.remove(&index);
-                        self.subscriptions[index].leave(node);
+                        self.drop_view(at, index);
                         self.subscriptions[index].retry();
                     }
                 }
@@ -590,10 +593,15 @@ impl Client {
     }
 
     fn close(&mut self, at: usize, index: usize) {
-        let node = self.lines[at].node;
-        self.lines[at].views.remove(&index);
-        self.subscriptions[index].leave(node);
+        self.drop_view(at, index);
         self.subscriptions[index].ended = true;
+    }
+
+    fn drop_view(&mut self, at: usize, index: usize) {
+        let line = &mut self.lines[at];
+        if let Some(view) = line.views.remove(&index) {
+            self.subscriptions[index].leave_by(line.node, view);
+        }
     }
 }
 
