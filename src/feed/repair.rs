@@ -215,7 +215,7 @@ impl<B: Bus> Open<B> {
         }
         let head = self.ring.head();
         let known = match stored.offset <= head {
-            true => self.ring.time_at(stored.offset),
+            true => self.ring.handed_on_at(stored.offset),
             false => self.aside.get(&stored.offset).map(|other| other.time),
         };
         if known == Some(stored.time) {

@@ -14,6 +14,8 @@ use crate::topic::{Pattern, Topic};
 
 /// What an entry costs besides its payload, in bytes.
 const ENTRY_BYTES: usize = 256;
+/// Of so many that have left it is remembered when they were stored.
+const LEFT: usize = 64;
 
 /// One stored Publication, with its Envelope once somebody has wanted it.
 #[derive(Debug)]
@@ -72,6 +74,8 @@ pub(super) struct Ring {
     bytes: usize,
     /// (lo, hi], rising.
     lost: VecDeque<(u64, u64)>,
+    /// The last that have left: where they were, and when they were stored.
+    left: VecDeque<(u64, Timestamp)>,
 }
 
 impl Ring {
@@ -92,6 +96,7 @@ impl Ring {
             topics: HashMap::new(),
             bytes: 0,
             lost: VecDeque::new(),
+            left: VecDeque::new(),
         }
     }
 
@@ -145,11 +150,22 @@ impl Ring {
         self.get(offset).map(|entry| entry.stored.time)
     }
 
-    /// The last few, and when they were stored.
+    /// When what was handed on with this Offset was stored, also if it has just left. A ring may hold
+    /// very few; that an Offset is used again must be seen all the same.
+    pub(super) fn handed_on_at(&self, offset: u64) -> Option<Timestamp> {
+        let left = || {
+            let at = self.left.binary_search_by_key(&offset, |(left, _)| *left).ok()?;
+            self.left.get(at).map(|(_, time)| *time)
+        };
+        self.time_at(offset).or_else(left)
+    }
+
+    /// The last few that were handed on, and when they were stored.
     pub(super) fn newest(&self, items: usize) -> impl Iterator<Item = (u64, Timestamp)> {
         let entries = self.entries.iter().rev().map(|entry| (entry.offset(), entry.stored.time));
         let floor = self.floor_time.map(|time| (self.floor, time));
-        entries.chain(floor).take(items)
+        let left = self.left.iter().rev().copied().filter(|(offset, _)| *offset < self.floor);
+        entries.chain(floor).chain(left).take(items)
     }
 
     fn get(&self, offset: u64) -> Option<&Entry> {
@@ -194,6 +210,10 @@ impl Ring {
         };
         self.bytes -= oldest.bytes();
         (self.floor, self.floor_time) = (oldest.offset(), Some(oldest.stored.time));
+        if self.left.len() >= LEFT {
+            self.left.pop_front();
+        }
+        self.left.push_back((oldest.offset(), oldest.stored.time));
         if let Some(topic) = oldest.topic()
             && let Some(offsets) = self.topics.get_mut(topic)
         {
@@ -275,4 +295,36 @@ pub(super) enum Next<'a> {
     Entry(&'a Entry),
     /// Nothing up to this Offset, and something had been there.
     Lost(u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ring of one still knows when those were stored that it has let go of, so that an Offset that
+    /// is used again is seen; of another history it knows nothing.
+    #[test]
+    fn what_has_left_is_known_by_its_time() {
+        let head = Head {
+            epoch: Epoch::new(1),
+            first: 1,
+            first_time: Timestamp(0),
+            last: 0,
+            last_time: Timestamp(0),
+            messages: 9,
+        };
+        let mut ring = Ring::at(&head, Bounds { items: 1, bytes: 9_999 });
+        let last = 3 + u64::try_from(LEFT).unwrap();
+        for offset in 1..=last {
+            let time = Timestamp(100 + offset);
+            ring.push(Entry::new(Stored { offset, time, publication: None }));
+        }
+        assert_eq!((ring.time_at(last - 2), ring.floor()), (None, last - 1));
+        assert_eq!(ring.handed_on_at(last - 2), Some(Timestamp(98 + last)));
+        assert_eq!((ring.handed_on_at(3), ring.handed_on_at(2)), (Some(Timestamp(103)), None));
+        let newest: Vec<u64> = ring.newest(4).map(|(offset, _)| offset).collect();
+        assert_eq!(newest, [last, last - 1, last - 2, last - 3]);
+        ring.begin_again(Epoch::new(2), last, None);
+        assert_eq!(ring.handed_on_at(last - 2), None);
+    }
 }
