@@ -241,7 +241,8 @@ impl Publisher {
         let receipt = self.bus.publish(publication).await;
         let receipt = receipt.map_err(|why| PublishError::Bus { why, keyed })?;
         let (cursor, duplicate) = (receipt.cursor, receipt.duplicate);
-        Ok(Published { topic: draft.topic, id, cursor, stored: cursor.is_some(), duplicate })
+        let stored = self.namespaces.history(draft.topic.namespace()).is_some();
+        Ok(Published { topic: draft.topic, id, cursor, stored, duplicate })
     }
 
     fn check(&self, draft: &Draft) -> Result<(), PublishError> {

@@ -145,7 +145,8 @@ async fn stored(
             Ok(ack) if ack.stream == kept.wanted.names.stream => {
                 // Of a duplicate it is the first one's Offset.
                 let given = if ack.duplicate { 0 } else { given };
-                let cursor = kept.cursor(ack.seq, given).await;
+                // It is stored, whether or not anybody can say in which history.
+                let cursor = timeout_at(until, kept.cursor(ack.seq, given)).await.ok().flatten();
                 return Ok(Receipt { cursor, duplicate: ack.duplicate });
             }
             // Somebody else answers on this subject.
