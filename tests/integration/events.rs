@@ -63,7 +63,8 @@ fn a_stream_brings_what_is_published() {
         assert_eq!(position.kind, "position");
         assert_eq!(position.data["namespace"], "open");
         assert_eq!(position.data["cursor"], *events.last_event_id);
-        let mut browser = gateway.browser("topic=open.**").await;
+        let mut browser = gateway.browser("").await;
+        browser.subscribe("open.**").await;
         publish(&gateway, "open.a", 1).await;
         let event = events.next().await;
         assert_eq!(event.data, browser.message().await);

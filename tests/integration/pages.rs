@@ -41,7 +41,8 @@ fn items(page: &Value) -> &Vec<Value> {
 fn history_is_read_in_pages_of_what_was_pushed() {
     run(async {
         let gateway = keeps(1_000).await;
-        let mut browser = gateway.browser("topic=open.a").await;
+        let mut browser = gateway.browser("").await;
+        browser.subscribe("open.a").await;
         let odd = r#"{"n": 1.0,  "big":123456789012345678901234567890}"#;
         publish(&gateway, "open.a", odd).await;
         for n in 1..25 {
