@@ -5,7 +5,7 @@
 //! at, it is *judged* (whether that was all there ever was), and becomes a [`Replay`]. A later part is
 //! judged by what was promised for it: a client may leave after any of them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::meters::Recovery;
@@ -57,7 +57,7 @@ pub(super) struct Attach {
     pub(super) resumes: bool,
     part: Part,
     /// Publications behind `judged_from`, by Topic.
-    topics: HashMap<Topic, u64>,
+    topics: BTreeMap<Topic, u64>,
 }
 
 #[derive(Default)]
@@ -103,7 +103,7 @@ impl Attach {
             rounds: 0,
             resumes: false,
             part: Part::default(),
-            topics: HashMap::new(),
+            topics: BTreeMap::new(),
         }
     }
 

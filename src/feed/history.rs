@@ -22,8 +22,10 @@ use crate::protocol::GapReason;
 use crate::publication::{Epoch, Timestamp};
 use crate::topic::Pattern;
 
-/// The first that has to read history waits this long for others who have to.
+/// Who has to read history waits until for so long nobody else came who has to,
 const GATHER: Duration = Duration::from_millis(10);
+/// but no longer than this for each thousand Publications to read: a crowd is worth one read.
+const GATHER_MOST: Duration = Duration::from_millis(5);
 /// Further below the ring nobody reads a whole Namespace.
 const READ_ITEMS_MAX: u64 = 100_000;
 /// Reads of one attach, each of which the ring has outrun.
@@ -38,11 +40,24 @@ pub(super) struct Reads {
     pub(super) below: Vec<Attach>,
     /// When that read begins.
     pub(super) gathered_at: Option<Instant>,
+    /// It begins no later, whoever comes.
+    pub(super) gathered_by: Option<Instant>,
     pub(super) jobs: VecDeque<Job>,
     pub(super) reading: Work<Answer>,
     /// What is being read is of a history that is not followed any more.
     pub(super) reads_old: bool,
     pub(super) snapshot: Option<Snapshot>,
+}
+
+impl Reads {
+    fn gather(&mut self, attach: Attach, distance: u64) {
+        let now = Instant::now();
+        let thousands = u32::try_from(distance / 1_000).unwrap_or(u32::MAX);
+        let most = now + GATHER.max(GATHER_MOST * thousands);
+        let by = *self.gathered_by.get_or_insert(most);
+        self.gathered_at = Some(by.min(now + GATHER));
+        self.below.push(attach);
+    }
 }
 
 pub(super) enum Job {
@@ -84,9 +99,9 @@ impl<B: Bus> Open<B> {
             return self.locate(attach);
         }
         attach.rounds += 1;
-        if floor - attach.after <= READ_ITEMS_MAX {
-            self.reads.gathered_at.get_or_insert_with(|| Instant::now() + GATHER);
-            self.reads.below.push(attach);
+        let distance = floor - attach.after;
+        if distance <= READ_ITEMS_MAX {
+            self.reads.gather(attach, distance);
         } else if attach.is_exact() {
             self.reads.jobs.push_back(Job::Topics(attach));
         } else {
@@ -119,7 +134,8 @@ impl<B: Bus> Open<B> {
                 let most = (self.config.read_bytes / self.part.bytes).max(1);
                 let rest = self.reads.below.split_off(most.min(self.reads.below.len()));
                 let attaches = std::mem::replace(&mut self.reads.below, rest);
-                self.reads.gathered_at = (!self.reads.below.is_empty()).then(Instant::now);
+                self.reads.gathered_by = (!self.reads.below.is_empty()).then(Instant::now);
+                self.reads.gathered_at = self.reads.gathered_by;
                 let reader = self.reader();
                 self.reads.reading = Some(Box::pin(async move {
                     Answer::Dealt(reader.deal(attaches, until, &[]).await)
@@ -211,7 +227,7 @@ impl<B: Bus> Open<B> {
 
     /// Whoever waits for a read is answered.
     pub(super) fn refuse_reads(&mut self) {
-        self.reads.gathered_at = None;
+        (self.reads.gathered_at, self.reads.gathered_by) = (None, None);
         for attach in std::mem::take(&mut self.reads.below) {
             self.refuse(&attach, AttachError::BusUnavailable);
         }

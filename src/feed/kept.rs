@@ -392,7 +392,7 @@ impl<B: Bus> Open<B> {
     /// that has been compared with nothing may be of either, if it has the same name.
     pub(super) fn unsettle(&mut self) {
         self.reads.snapshot = None;
-        self.reads.gathered_at = None;
+        (self.reads.gathered_at, self.reads.gathered_by) = (None, None);
         self.reads.reads_old = self.reads.reading.is_some();
         let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
         let below = std::mem::take(&mut self.reads.below);

@@ -5,13 +5,16 @@
 //! fails says so; nothing here decides what that means.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
+
+use futures_util::{future::maybe_done, poll};
 
 use super::attach::{Attach, Bounds};
 use super::ring::Entry;
 use super::{Page, PageError, Wanted};
 use crate::bus::Bus;
-use crate::bus::history::{Head, Newest, ReadError, Stored, Want};
+use crate::bus::history::{self, Head, Newest, ReadError, Stored, Want};
 use crate::protocol::{Envelope, From};
 use crate::publication::{Cursor, Epoch, Timestamp};
 use crate::topic::{Pattern, Topic};
@@ -65,15 +68,37 @@ impl<B: Bus> Reader<B> {
     ) -> Result<(), ReadError> {
         // What stands at a Cursor's own Offset is read as well: it must be what was seen there.
         let mut from = hands.lowest().unwrap_or(until).max(1);
+        let mut coming = pin!(maybe_done(self.some_of(from, until, topics)));
+        let mut is_long = false;
         while from <= until && hands.want_more() {
-            let want = Want { from, until, patterns: topics, items: PAGE_ITEMS, bytes: PAGE_BYTES };
-            let page = self.bus.read(&self.namespace, want).await?;
+            coming.as_mut().await;
+            let Some(page) = coming.as_mut().take_output() else {
+                break;
+            };
+            let page = page?;
+            from = page.end.max(from) + 1;
+            coming.set(maybe_done(self.some_of(from, until, topics)));
+            if is_long && from <= until {
+                // The next page is on its way while this one is dealt out.
+                let _ = poll!(coming.as_mut());
+            }
             for stored in page.entries {
                 hands.deal(&Entry::new(stored));
             }
-            from = page.end.max(from) + 1;
+            is_long = true;
         }
         Ok(())
+    }
+
+    /// The first page of a part.
+    async fn some_of(
+        &self,
+        from: u64,
+        until: u64,
+        patterns: &[Pattern],
+    ) -> Result<history::Page, ReadError> {
+        let want = Want { from, until, patterns, items: PAGE_ITEMS, bytes: PAGE_BYTES };
+        self.bus.read(&self.namespace, want).await
     }
 
     /// The newest of each Topic.

@@ -169,8 +169,14 @@ impl Ring {
     }
 
     fn get(&self, offset: u64) -> Option<&Entry> {
-        let at = self.entries.partition_point(|entry| entry.offset() < offset);
-        self.entries.get(at).filter(|entry| entry.offset() == offset)
+        let is_it = |entry: &&Entry| entry.offset() == offset;
+        let oldest = self.entries.front()?.offset();
+        // Where nothing is lost, no Offset is left out.
+        let place = usize::try_from(offset.checked_sub(oldest)?).ok()?;
+        self.entries.get(place).filter(is_it).or_else(|| {
+            let place = self.entries.partition_point(|entry| entry.offset() < offset);
+            self.entries.get(place).filter(is_it)
+        })
     }
 
     /// Takes the next Publication. The oldest leave for it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::harness::raw::{Raw, frame};
 use crate::harness::{Gateway, Nats, SOON, Settings, run, size};
@@ -60,9 +60,12 @@ async fn comes_back(crowd: Vec<Raw>, cursor: &str) -> Duration {
     since.elapsed()
 }
 
-/// Publishes one after the other; how long each takes, until it is dropped.
+/// Publishes one after the other, 200 a second at the most; how long each takes, until it is dropped.
 async fn publishes(node: &Gateway, took: &mut Vec<Duration>) {
+    let mut turns = interval(Duration::from_millis(5));
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        turns.tick().await;
         let since = Instant::now();
         assert_eq!(node.publish("open.other", "1").await.status(), 200);
         took.push(since.elapsed());

@@ -477,7 +477,7 @@ async fn hear(gateway: &Gateway, bytes: &[u8]) -> Heard {
                 let code = reason["code"].as_str().unwrap_or_default();
                 return Closed(u16::from_be_bytes([status[0], status[1]]), known(code));
             }
-            0x8a if payload == b"the last" => return heard,
+            0x8a if *payload == *b"the last" => return heard,
             _ => continue,
         };
         if reply["type"] == "error" {

@@ -19,7 +19,7 @@ use tracing::{debug, error, warn};
 
 use super::random_ms;
 use super::request::{AskError, Requests};
-use super::stored::{LAST_SEQUENCE, Place, Told, last};
+use super::stored::{self, LAST_SEQUENCE, Place, Told, last};
 use super::stream::{self, Info, StreamError, Wanted};
 use super::subject::Subjects;
 use crate::bus::ReadError;
@@ -470,13 +470,11 @@ impl Kept {
             let named = headers.and_then(|headers| last(headers, LAST_SEQUENCE)?.parse().ok());
             match message.status.map(|status| status.as_u16()) {
                 None => {
-                    let Some(place) = Place::read(&message, &self.wanted.names.stream) else {
+                    let Some(offset) = stored::offset(&message).filter(|_| named == Some(sent))
+                    else {
                         return Err(AskError::Silent);
                     };
-                    if named != Some(sent) {
-                        return Err(AskError::Silent);
-                    }
-                    sent = place.offset;
+                    sent = offset;
                     messages.push(message);
                 }
                 Some(PAGE_END) if named == Some(sent) => {

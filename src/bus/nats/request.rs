@@ -140,6 +140,10 @@ impl Requests {
         subject: &str,
         within: Duration,
     ) -> Result<Message, AskError> {
+        // Of a page most are there already.
+        if let Ok(answer) = asked.answers.try_recv() {
+            return told(answer);
+        }
         let mut refusals = self.denied.watch();
         let waiting = async {
             loop {
@@ -147,11 +151,9 @@ impl Requests {
                     return Err(AskError::Refused);
                 }
                 tokio::select! {
-                    answer = asked.answers.recv() => return match answer {
-                        Some(answer) if is_nobody(&answer) => Err(AskError::Nobody),
-                        Some(answer) => Ok(answer),
-                        None => Err(AskError::Down),
-                    },
+                    answer = asked.answers.recv() => {
+                        return answer.map_or(Err(AskError::Down), told);
+                    }
                     changed = refusals.changed() => if changed.is_err() {
                         return Err(AskError::Down);
                     },
@@ -180,7 +182,10 @@ impl Drop for Asked {
     }
 }
 
-/// The server's own word that nobody listens there.
-fn is_nobody(answer: &Message) -> bool {
-    answer.status == Some(StatusCode::NO_RESPONDERS) && answer.payload.is_empty()
+/// An answer, if it is not the server's own word that nobody listens there.
+fn told(answer: Message) -> Result<Message, AskError> {
+    match answer.status {
+        Some(StatusCode::NO_RESPONDERS) if answer.payload.is_empty() => Err(AskError::Nobody),
+        _ => Ok(answer),
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes, BytesMut};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,6 +19,8 @@ pub(crate) const HANDSHAKE: &str = "GET /v1/connect HTTP/1.1\r\nHost: gateway\r\
 
 /// Clients that a crowd connects at a time.
 const CROWD_AT_ONCE: usize = 50;
+/// What a client takes at a time.
+const READ_BYTES: usize = 4_096;
 /// Bytes that the kernel keeps for a client with a small buffer.
 const SMALL_BUFFER_BYTES: usize = 16 * 1_024;
 
@@ -26,7 +29,7 @@ pub(crate) struct Raw {
     /// The socket.
     pub(crate) stream: TcpStream,
     /// What has been read beyond the last frame.
-    unread: Vec<u8>,
+    unread: BytesMut,
 }
 
 impl Raw {
@@ -51,8 +54,8 @@ impl Raw {
         Self::over(TcpStream::from_std(socket.into()).expect("a stream"))
     }
 
-    const fn over(stream: TcpStream) -> Self {
-        Self { stream, unread: Vec::new() }
+    fn over(stream: TcpStream) -> Self {
+        Self { stream, unread: BytesMut::new() }
     }
 
     /// Speaks a handshake that asks for this Topic, and waits until it is subscribed. Nothing else is
@@ -86,16 +89,15 @@ impl Raw {
     }
 
     /// The next frame, as its first byte and its payload; none at the end of the connection.
-    pub(crate) async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(crate) async fn frame(&mut self) -> Option<(u8, Bytes)> {
         loop {
             if let Some(frame) = self.take_frame() {
                 return Some(frame);
             }
-            let mut bytes = [0; 4_096];
-            let read = soon("a frame", self.stream.read(&mut bytes)).await;
-            match read.unwrap_or(0) {
-                0 => return None,
-                read => self.unread.extend_from_slice(&bytes[..read]),
+            self.unread.reserve(READ_BYTES);
+            let read = soon("a frame", self.stream.read_buf(&mut self.unread)).await;
+            if read.unwrap_or(0) == 0 {
+                return None;
             }
         }
     }
@@ -105,12 +107,12 @@ impl Raw {
         loop {
             let (first, payload) = self.frame().await.expect("a frame");
             if first == 0x81 {
-                return String::from_utf8(payload).expect("UTF-8");
+                return String::from_utf8(payload.into()).expect("UTF-8");
             }
         }
     }
 
-    fn take_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+    fn take_frame(&mut self) -> Option<(u8, Bytes)> {
         let (head, length) = match *self.unread.get(..2)? {
             [_, 126] => {
                 let long = self.unread.get(2..4)?;
@@ -119,10 +121,10 @@ impl Raw {
             [_, short] => (2, usize::from(short)),
             _ => return None,
         };
-        let payload = self.unread.get(head..head + length)?.to_vec();
+        self.unread.get(..head + length)?;
         let first = self.unread[0];
-        self.unread.drain(..head + length);
-        Some((first, payload))
+        self.unread.advance(head);
+        Some((first, self.unread.split_to(length).freeze()))
     }
 
     /// Reads at this rate until so many text frames have come, and answers pings.
@@ -144,7 +146,7 @@ impl Raw {
             self.unread.extend_from_slice(&bytes[..read]);
             while let Some((first, payload)) = self.take_frame() {
                 match first {
-                    0x81 => texts.push(String::from_utf8(payload).expect("UTF-8")),
+                    0x81 => texts.push(String::from_utf8(payload.into()).expect("UTF-8")),
                     0x89 => self.send(&frame(0x8a, &payload)).await,
                     _ => {}
                 }
@@ -191,7 +193,7 @@ impl Raw {
 
     /// Everything up to the end of the connection, which must come within `limit`.
     pub(crate) async fn rest(&mut self, limit: Duration) -> Vec<u8> {
-        let mut rest = std::mem::take(&mut self.unread);
+        let mut rest = Vec::from(std::mem::take(&mut self.unread));
         // A reset is an end, too.
         let _ = timeout(limit, self.stream.read_to_end(&mut rest))
             .await
