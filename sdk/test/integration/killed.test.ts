@@ -1,6 +1,6 @@
-// Clients of two gateways on one JetStream, of which one after the other is killed: everybody sees every message
-// once, in order; those who share one connection, too, and who joins meanwhile from there on. FULL_SIZE=1 takes 200
-// clients and a minute.
+// Clients of three gateways on one JetStream, behind a balancer that takes turns, of which one after the other is
+// killed: everybody sees every message once, in order, by WebSocket or by SSE; those who share one connection, too,
+// and who joins meanwhile from there on. FULL_SIZE=1 takes 200 clients and two minutes.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -9,11 +9,13 @@ import { serveTabs } from "../../src/hub.ts";
 import { createClient } from "../../src/index.ts";
 import type { Client, Subscription } from "../../src/index.ts";
 import { shared } from "../../src/shared.ts";
+import { sse } from "../../src/sse.ts";
 import { Balancer, Gateway, missing, Nats, pause, token, until } from "../servers.ts";
 
 const FULL = process.env["FULL_SIZE"] === "1";
 const CLIENTS = FULL ? 200 : 20;
-const LENGTH_MS = FULL ? 60_000 : 10_000;
+const GATEWAYS = 3;
+const LENGTH_MS = FULL ? 120_000 : 15_000;
 const KILL_EVERY_MS = 5_000;
 /** How long a node stays away. */
 const AWAY_MS = 1_500;
@@ -72,7 +74,7 @@ describe("gateways that are killed", { skip: missing() ?? false }, () => {
 
   before(async () => {
     nats = await Nats.start();
-    gateways = [await Gateway.start({ nats: nats.url }), await Gateway.start({ nats: nats.url })];
+    gateways = await Promise.all(Array.from({ length: GATEWAYS }, () => Gateway.start({ nats: nats.url })));
     balancer = await Balancer.start(...gateways.map(({ port }) => port));
   });
   after(async () => {
@@ -86,7 +88,8 @@ describe("gateways that are killed", { skip: missing() ?? false }, () => {
     return counts.reduce((sum, count) => sum + count, 0);
   };
 
-  const alone = (): Client => createClient({ url: balancer.origin });
+  const alone = (at: number): Client =>
+    createClient({ url: balancer.origin, ...(at % 2 === 1 && { transports: [sse()] }) });
   const tab = (at: number): Client =>
     createClient({ url: balancer.origin, token: token(`user ${at % USERS}`), transports: [shared({ worker: "here" })] });
 
