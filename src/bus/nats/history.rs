@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, StatusCode};
+use async_nats::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use tracing::{debug, error, warn};
 
 use super::random_ms;
 use super::request::{AskError, Requests};
-use super::stored::{self, LAST_SEQUENCE, Place, Told, last};
+use super::stored::{LAST_SEQUENCE, Place, Told, last};
 use super::stream::{self, Info, StreamError, Wanted};
 use super::subject::Subjects;
 use crate::bus::ReadError;
@@ -80,8 +80,8 @@ struct Answer<M> {
 
 /// What a read has brought.
 enum Pulled {
-    /// Messages, and what the server says behind the last.
-    Page(Vec<Message>, HeaderMap),
+    /// Messages, the bytes that brought them, and what the server says behind the last.
+    Page(Vec<Stored>, usize, HeaderMap),
     Nothing,
     TooMany,
 }
@@ -198,10 +198,14 @@ impl Kept {
             if let Some(filter) = filter {
                 question["next_by_subj"] = filter.into();
             }
-            match self.pull(&question).await {
-                Ok(Pulled::Page(messages, _)) => {
-                    let short = messages.len() < items;
-                    self.take(messages, until, &mut page);
+            let Some(epoch) = self.epoch() else {
+                again.pause().await?;
+                continue;
+            };
+            match self.pull(&question, epoch).await {
+                Ok(Pulled::Page(entries, ..)) => {
+                    let short = entries.len() < items;
+                    take(entries, until, &mut page);
                     if page.end >= next && (filter.is_none() || !short) {
                         if page.end > from {
                             break;
@@ -241,25 +245,7 @@ impl Kept {
         Ok(page)
     }
 
-    /// Takes messages into a page, up to an Offset.
-    fn take(&self, messages: Vec<Message>, until: u64, page: &mut Page) {
-        let Some(epoch) = self.epoch() else {
-            return;
-        };
-        for message in messages {
-            let Some(place) = Place::read(&message, &self.wanted.names.stream) else {
-                return;
-            };
-            if place.offset > until {
-                page.end = until;
-                return;
-            }
-            page.end = place.offset;
-            page.entries.push(self.stored(place, &message, epoch));
-        }
-    }
-
-    /// The same one by one, as told by who leads the stream: slow, and it reads every message.
+    /// What is next, one by one, as told by who leads the stream: slow, and it reads every message.
     async fn take_told(&self, filter: Option<&str>, until: u64, page: &mut Page) {
         let (subject, filter) = (self.wanted.names.get(), filter.unwrap_or(">"));
         let (items, mut bytes) = (page.entries.len() + TOLD_ITEMS, 0);
@@ -281,11 +267,6 @@ impl Kept {
             page.end = stored.offset;
             page.entries.push(stored);
         }
-    }
-
-    fn stored(&self, place: Place<'_>, message: &Message, epoch: Epoch) -> Stored {
-        let topic = self.subjects.read(&self.wanted.namespace, place.subject());
-        place.stored(topic, &message.payload, epoch)
     }
 
     /// Whether who leads the stream has nothing from one Offset to another, of one filter or at all.
@@ -353,24 +334,18 @@ impl Kept {
         let mut newest = Newest { entries: Vec::new(), as_of: 0 };
         let mut question = json!({ "multi_last": filters, "max_bytes": PAGE_BYTES });
         loop {
-            let pulled = self.pull(&question).await.map_err(|why| {
+            let pulled = self.pull(&question, head.epoch).await.map_err(|why| {
                 *cuts += u32::from(why == AskError::Down);
                 ReadError::Unavailable
             })?;
             match pulled {
-                Pulled::Page(messages, end) => {
+                Pulled::Page(entries, bytes, end) => {
                     let number = |name| last(&end, name).and_then(|text| text.parse::<u64>().ok());
                     let (Some(as_of), Some(sent)) = (number(UP_TO), number(LAST_SEQUENCE)) else {
                         return Ok(None);
                     };
                     newest.as_of = as_of;
-                    let bytes: usize = messages.iter().map(|message| message.length).sum();
-                    for message in &messages {
-                        let Some(place) = Place::read(message, &self.wanted.names.stream) else {
-                            return Ok(None);
-                        };
-                        newest.entries.push(self.stored(place, message, head.epoch));
-                    }
+                    newest.entries.extend(entries);
                     if newest.entries.len() > topics_max {
                         return Err(ReadError::TooManyTopics);
                     }
@@ -457,11 +432,11 @@ impl Kept {
     }
 
     /// One read. What has come is whole, or it has failed.
-    async fn pull(&self, question: &Value) -> Result<Pulled, AskError> {
+    async fn pull(&self, question: &Value, epoch: Epoch) -> Result<Pulled, AskError> {
         let subject = self.wanted.names.get_many();
         let mut asked = self.reads.place(PAGE_ITEMS + 2);
         self.reads.send(&asked, &subject, None, text(question)).await?;
-        let mut messages = Vec::new();
+        let (mut entries, mut bytes) = (Vec::new(), 0);
         // Of the message that came last; 0 before the first.
         let mut sent = 0;
         loop {
@@ -470,15 +445,17 @@ impl Kept {
             let named = headers.and_then(|headers| last(headers, LAST_SEQUENCE)?.parse().ok());
             match message.status.map(|status| status.as_u16()) {
                 None => {
-                    let Some(offset) = stored::offset(&message).filter(|_| named == Some(sent))
-                    else {
+                    let place = Place::read(&message, &self.wanted.names.stream);
+                    let Some(place) = place.filter(|_| named == Some(sent)) else {
                         return Err(AskError::Silent);
                     };
-                    sent = offset;
-                    messages.push(message);
+                    (sent, bytes) = (place.offset, bytes + message.length);
+                    let topic = self.subjects.read(&self.wanted.namespace, place.subject());
+                    entries.push(place.stored(topic, &message.payload, epoch));
                 }
                 Some(PAGE_END) if named == Some(sent) => {
-                    return Ok(Pulled::Page(messages, message.headers.unwrap_or_default()));
+                    let end = message.headers.unwrap_or_default();
+                    return Ok(Pulled::Page(entries, bytes, end));
                 }
                 Some(TOO_MANY) => return Ok(Pulled::TooMany),
                 _ if message.status == Some(StatusCode::NOT_FOUND) => return Ok(Pulled::Nothing),
@@ -510,6 +487,18 @@ impl Again {
         let most = (AGAIN_FIRST_MS << self.tries.min(16)).min(AGAIN_MOST_MS);
         sleep(Duration::from_millis(most / 2) + random_ms(most / 2 + 1)).await;
         Ok(())
+    }
+}
+
+/// Takes what was read into a page, up to an Offset.
+fn take(entries: Vec<Stored>, until: u64, page: &mut Page) {
+    for stored in entries {
+        if stored.offset > until {
+            page.end = until;
+            return;
+        }
+        page.end = stored.offset;
+        page.entries.push(stored);
     }
 }
 

@@ -82,7 +82,7 @@ impl<'a> Place<'a> {
         if last(headers, STREAM)? != stream {
             return None;
         }
-        let offset = offset(message)?;
+        let offset = last(headers, SEQUENCE)?.parse().ok()?;
         Some(Self { headers, offset, time: millis(last(headers, TIME)?) })
     }
 
@@ -112,11 +112,6 @@ impl<'a> Place<'a> {
         });
         Stored { offset, time, publication }
     }
-}
-
-/// The Offset alone, whatever stream has it.
-pub(super) fn offset(message: &Message) -> Option<u64> {
-    last(message.headers.as_ref()?, SEQUENCE)?.parse().ok()
 }
 
 /// The last header of a name: what a node or a server wrote stands behind what came from elsewhere.
