@@ -12,10 +12,11 @@ import { join } from "node:path";
 
 const ROOT = join(import.meta.dirname, "../..");
 /** The debug build, or what TIDEGATE names. */
-const PROGRAM = process.env["TIDEGATE"] ?? join(ROOT, "target/debug/tidegate");
+export const PROGRAM = process.env["TIDEGATE"] ?? join(ROOT, "target/debug/tidegate");
 /** What `make tools` installs, or what NATS_SERVER names. */
 const NATS_SERVER = process.env["NATS_SERVER"] ?? join(ROOT, "target/tools/python/bin/nats-server");
-const SECRET = "a secret of the tests, 32 bytes or more";
+/** What Tokens are signed with. */
+export const SECRET = "a secret of the tests, 32 bytes or more";
 const SOON_MS = 30_000;
 
 /** What is missing for these tests, in words; nothing if all is there. */
@@ -127,6 +128,8 @@ export interface GatewayOptions {
   origins?: readonly string[];
   /** More lines of configuration. */
   lines?: readonly string[];
+  /** The entry of an API key. */
+  apiKey?: string;
   /** A port of its own choice, if there is none. */
   port?: number;
 }
@@ -145,7 +148,7 @@ export class Gateway {
     this.#program = program;
   }
 
-  static async start({ nats, origins = [], lines = [], port }: GatewayOptions = {}): Promise<Gateway> {
+  static async start({ nats, origins = [], lines = [], apiKey, port }: GatewayOptions = {}): Promise<Gateway> {
     const folder = await mkdtemp(join(tmpdir(), "tidegate-node-"));
     const [client, management] = [port ?? (await freePort()), await freePort()];
     const all = '["kept.>", "open.>"]';
@@ -158,12 +161,14 @@ export class Gateway {
       "auth:",
       `  issuers: [{algorithm: HS256, key_file: "${join(folder, "secret")}"}]`,
       `  origins: ${JSON.stringify(origins)}`,
+      ...(apiKey === undefined ? [] : [`  api_keys_file: "${join(folder, "keys")}"`]),
       `  anonymous: {subscribe: ${all}, publish: ${all}, history: ${all}}`,
       ...(lines.some((line) => line.startsWith("drain")) ? [] : ["drain: {lame_duck: 0s, window: 0s}"]),
       ...lines,
     ];
     const file = join(folder, "tidegate.yaml");
     await writeFile(join(folder, "secret"), SECRET);
+    if (apiKey !== undefined) await writeFile(join(folder, "keys"), apiKey);
     await writeFile(file, config.join("\n"));
     const gateway = new Gateway(client, `http://127.0.0.1:${management}`, new Program(PROGRAM, folder, "serve", "--config", file));
     await gateway.run();
