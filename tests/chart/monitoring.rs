@@ -65,11 +65,22 @@ fn alerts_are_legal_and_explained() {
         let link = rule["annotations"]["runbook_url"].as_str().expect("a link");
         assert!(link.ends_with(&format!("OPERATIONS.md#{}", name.to_lowercase())), "{name}");
     }
+    promtool(&["check", "rules", "helm/tidegate/files/alerts.yaml"]);
+}
+
+/// Each fires when it should, and neither a little below nor too soon: the stories of `alerts.yaml`.
+#[test]
+fn alerts_fire() {
+    promtool(&["test", "rules", "tests/chart/alerts.yaml"]);
+}
+
+/// Runs it, if it is here.
+fn promtool(words: &[&str]) {
     let Some(promtool) = find("promtool") else {
         let _ = writeln!(io::stderr(), "SKIPPED: promtool is not here (Debian: prometheus)");
         return;
     };
-    let output = run(&promtool, &["check", "rules", "helm/tidegate/files/alerts.yaml"], "");
+    let output = run(&promtool, words, "");
     assert!(output.status.success(), "{}", said(&output));
 }
 
