@@ -237,7 +237,8 @@ impl<B: Bus> Open<B> {
         let epoch = self.ring.epoch();
         attach.resumes = matches!(begin, Begin::From(From::Cursor(_) | From::Since(_)));
         let place = match begin {
-            Begin::From(From::Live) => return self.locate(attach),
+            // It may wait for its Shard; what is lost meanwhile would have come.
+            Begin::From(From::Live) => return self.locate(attach.judged()),
             Begin::From(From::Last) => {
                 return self.reads.jobs.push_back(Job::Newest { attach, above: 0 });
             }
