@@ -476,7 +476,8 @@ impl<B: Bus> Open<B> {
     /// Passes Offsets that are gone for good, and says so.
     pub(super) fn lose(&mut self, until: u64) {
         self.config.meters.repaired(Repaired::Lost);
-        self.ring.lose(until);
+        let time = self.repair.time_of(until);
+        self.ring.lose(until, time);
         self.catch_up();
     }
 

@@ -83,6 +83,8 @@ pub(super) struct Repair {
     below_since: Option<Instant>,
     /// Everything up to here is known to have been stored.
     target: u64,
+    /// Where history stood when it was last asked, and when that was stored.
+    stood: Option<(u64, Timestamp)>,
     /// What is stored is not what was handed on; where history stands is being asked.
     distrusted: bool,
     /// When the next read may begin.
@@ -106,6 +108,7 @@ impl Repair {
             witnesses: BTreeMap::new(),
             below_since: None,
             target: 0,
+            stood: None,
             distrusted: false,
             read_at: None,
             failing_since: None,
@@ -124,6 +127,11 @@ impl Repair {
     /// Whether what is stored may be another history than the ring.
     pub(super) const fn is_distrusted(&self) -> bool {
         self.distrusted
+    }
+
+    /// When this was stored, if history has stood there.
+    pub(super) fn time_of(&self, offset: u64) -> Option<Timestamp> {
+        self.stood.filter(|(stood, _)| *stood == offset).map(|(_, time)| time)
     }
 
     /// The number of the check that is asked for next.
@@ -334,6 +342,7 @@ impl<B: Bus> Open<B> {
             return self.lose_epoch(head);
         }
         if head.last > self.ring.head() {
+            self.repair.stood = Some((head.last, head.last_time));
             self.repair.target = self.repair.target.max(head.last);
             self.repair.read_at.get_or_insert(now + LIVE_ROAD);
         }
@@ -357,6 +366,7 @@ impl<B: Bus> Open<B> {
         self.repair.below_since = None;
         self.repair.distrusted = false;
         self.repair.reading = None;
+        self.repair.stood = Some((head.last, head.last_time));
         self.repair.target = head.last;
         self.repair.read_at = (head.last > self.ring.head()).then(Instant::now);
         self.repair.check_at(Instant::now() + SECOND_CHECK);

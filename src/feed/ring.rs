@@ -160,12 +160,15 @@ impl Ring {
         self.time_at(offset).or_else(left)
     }
 
-    /// The last few that were handed on, and when they were stored.
+    /// The last few that were handed on, or passed, and when they were stored.
     pub(super) fn newest(&self, items: usize) -> impl Iterator<Item = (u64, Timestamp)> {
+        let last = self.entries.back().map(Entry::offset);
+        let passed = self.head_time.map(|time| (self.head, time));
+        let passed = passed.filter(|(offset, _)| last != Some(*offset));
         let entries = self.entries.iter().rev().map(|entry| (entry.offset(), entry.stored.time));
         let floor = self.floor_time.map(|time| (self.floor, time));
         let left = self.left.iter().rev().copied().filter(|(offset, _)| *offset < self.floor);
-        entries.chain(floor).chain(left).take(items)
+        passed.into_iter().chain(entries).chain(floor).chain(left).take(items)
     }
 
     fn get(&self, offset: u64) -> Option<&Entry> {
@@ -197,11 +200,11 @@ impl Ring {
         }
     }
 
-    /// Passes Offsets that are gone.
-    pub(super) fn lose(&mut self, until: u64) {
+    /// Passes Offsets that are gone. It may be known when the last of them was stored.
+    pub(super) fn lose(&mut self, until: u64, time: Option<Timestamp>) {
         self.lost.push_back((self.head, until));
         self.head = until;
-        self.head_time = None;
+        self.head_time = time;
         // They leave with the ring; with few entries in it there are few of them, too.
         while self.lost.len() > self.bounds.items {
             self.evict();
@@ -330,6 +333,11 @@ mod tests {
         assert_eq!((ring.handed_on_at(3), ring.handed_on_at(2)), (Some(Timestamp(103)), None));
         let newest: Vec<u64> = ring.newest(4).map(|(offset, _)| offset).collect();
         assert_eq!(newest, [last, last - 1, last - 2, last - 3]);
+        ring.lose(last + 5, Some(Timestamp(999)));
+        assert_eq!(
+            ring.newest(2).collect::<Vec<_>>(),
+            [(last + 5, Timestamp(999)), (last, Timestamp(100 + last))]
+        );
         ring.begin_again(Epoch::new(2), last, None);
         assert_eq!(ring.handed_on_at(last - 2), None);
     }

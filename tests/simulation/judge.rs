@@ -29,12 +29,15 @@ fn subscription(one: &Subscription, here: bool, world: &World) -> Result<(), Str
     };
     let last = crate::client::last_had(&one.log).map_or(0, |(number, _)| number);
     let until = if here { log.len() } else { last.min(log.len()) };
+    let ended = one.stays.last().and_then(|(_, _, until)| *until).filter(|_| !here);
     for number in from..until {
         let entry = world.truth.get(number);
         // No node can see that a place was used again if its copy does not come and the next one does.
         let unseen =
             entry.lost || entry.left_unseen || entry.used_again && one.was_where_it_missed(entry);
-        let owed = !unseen && entry.epoch.is_some() && one.pattern.matches(&entry.topic);
+        // Nobody tells one that has ended what is found a moment later.
+        let hidden = entry.life > 0 && ended.is_some_and(|at| at < entry.at + REWRITING_SHOWS);
+        let owed = !unseen && !hidden && entry.epoch.is_some() && one.pattern.matches(&entry.topic);
         let told = || covered(&one.log, number) || rewritten(&one.log, entry);
         if owed && !one.has(number) && !told() {
             return Err(format!(
@@ -46,7 +49,8 @@ fn subscription(one: &Subscription, here: bool, world: &World) -> Result<(), Str
     if one.pattern.namespace() == "b" && here {
         best_effort_is_told(one, world)?;
     }
-    for number in &one.values {
+    // Of one that has ended, what was newer than all that it got may have been on its way.
+    for number in one.values.iter().filter(|number| **number < until) {
         let topic = &world.truth.get(*number).topic;
         let newer = |other: &usize| world.truth.get(*other).topic == *topic && one.has(*other);
         let told = one.log.iter().any(|got| matches!(got, Got::Told { .. }));
