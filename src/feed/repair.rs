@@ -43,7 +43,8 @@ const SILENCE_LEAST: Duration = Duration::from_secs(24);
 const SILENCE_MOST: Duration = Duration::from_secs(36);
 /// What history has is given this long to come by the live road.
 const LIVE_ROAD: Duration = Duration::from_millis(150);
-/// A history that has stood below our head for so long has lost its end; a new leader lags for less.
+/// A history that has stood below what it once had for so long has lost its end; a new leader lags for
+/// less.
 const BELOW_MAX: Duration = Duration::from_secs(7);
 const CHECK_AGAIN: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(900));
 const READ_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
@@ -56,8 +57,8 @@ const HOLE_ITEMS_MAX: u64 = 100_000;
 pub(super) struct Checked {
     /// Which check, counted from 1.
     number: u64,
-    /// Our head when it was asked.
-    head: u64,
+    /// What was known to have been stored when it was asked.
+    given: u64,
     answer: Result<Head, ReadError>,
     /// Of what had been handed on: when it was stored.
     witnesses: BTreeMap<u64, Timestamp>,
@@ -79,7 +80,7 @@ pub(super) struct Repair {
     arrived: bool,
     /// What was handed on before something happened, for the next check.
     witnesses: BTreeMap<u64, Timestamp>,
-    /// Since when history stands below our head.
+    /// Since when history stands below what is known to have been stored.
     below_since: Option<Instant>,
     /// Everything up to here is known to have been stored.
     target: u64,
@@ -288,7 +289,7 @@ impl<B: Bus> Open<B> {
             self.repair.asked += 1;
             let mut checked = Checked {
                 number: self.repair.asked,
-                head: self.ring.head(),
+                given: self.ring.head().max(self.repair.target),
                 answer: Err(ReadError::Unavailable),
                 witnesses: std::mem::take(&mut self.repair.witnesses),
                 page: None,
@@ -320,16 +321,16 @@ impl<B: Bus> Open<B> {
         } else if contradicted {
             self.distrust();
         } else {
-            self.compare(checked.head, &head);
+            self.compare(checked.given, &head);
         }
         self.judge_strangers(checked.number);
     }
 
-    /// It is the history that is followed: where it stands, and where we stood when it was asked.
-    fn compare(&mut self, asked_at: u64, head: &Head) {
+    /// It is the history that is followed: where it stands, and what had been stored when it was asked.
+    fn compare(&mut self, given: u64, head: &Head) {
         let now = Instant::now();
         self.release_foreign(head.last);
-        if head.last < asked_at {
+        if head.last < given {
             let since = *self.repair.below_since.get_or_insert(now);
             if now - since >= BELOW_MAX {
                 return self.lose_epoch(head);
