@@ -49,12 +49,13 @@ fn subscription(one: &Subscription, here: bool, world: &World) -> Result<(), Str
     if one.pattern.namespace() == "b" && here {
         best_effort_is_told(one, world)?;
     }
-    // Of one that has ended, what was newer than all that it got may have been on its way.
-    for number in one.values.iter().filter(|number| **number < until) {
+    for number in &one.values {
         let topic = &world.truth.get(*number).topic;
         let newer = |other: &usize| world.truth.get(*other).topic == *topic && one.has(*other);
         let told = one.log.iter().any(|got| matches!(got, Got::Told { .. }));
-        if !told && !(*number..log.len()).any(|other| newer(&other)) {
+        // To one that has ended, the value may have been on its way, as a newer one.
+        let is_late = !here && log.iter().skip(last).any(|entry| entry.topic == *topic);
+        if !told && !is_late && !(*number..log.len()).any(|other| newer(&other)) {
             return Err(format!("I1: {} wanted the last of {topic}, number {number}", one.pattern));
         }
     }
