@@ -14,6 +14,10 @@ use crate::topic::{Pattern, TopicError, is_segment};
 
 /// The key that stands for every Namespace not named.
 pub const OTHERS: &str = "*";
+/// Where nodes keep what was revoked; no client can name it.
+pub const REVOKED: &str = "_revoked";
+/// Most that a revocation says, in bytes.
+const REVOCATION_BYTES: usize = 1 << 10;
 
 /// The rules of one Namespace, as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -144,6 +148,8 @@ pub struct Namespaces {
     sources: BTreeMap<String, Pattern>,
     /// Where metrics count each that is named.
     places: BTreeMap<String, usize>,
+    /// The rules of [`REVOKED`], where that is kept.
+    revoked: Option<Box<Config>>,
 }
 
 impl Namespaces {
@@ -157,7 +163,30 @@ impl Namespaces {
         };
         let sources = configured.iter().filter_map(topics).collect();
         let places = configured.keys().cloned().zip(0..).collect();
-        Self { named: configured, others, sources, places }
+        Self { named: configured, others, sources, places, revoked: None }
+    }
+
+    /// The same with a place for revocations, each kept so long, as safe as the safest of what is kept.
+    /// Where nothing is kept, nothing is asked of who would keep it.
+    #[must_use]
+    pub fn revoking(mut self, age: Duration) -> Self {
+        let replicas = self.kept().map(|(_, history)| history.replicas).max();
+        // Who has made the streams of others has not made this one.
+        let is_ours = |history: &History| history.manage || history.stream.is_some();
+        let manage = self.kept().any(|(_, history)| is_ours(history));
+        self.revoked = replicas.map(|replicas| {
+            // Bounded by who writes it: room in bytes is set aside at once, and where all of it is given
+            // to other streams no node would start any more.
+            let max_bytes = usize::MAX;
+            let rules =
+                History { messages: 1, age, max_bytes, replicas, manage, ..History::default() };
+            Box::new(Config {
+                max_message_bytes: REVOCATION_BYTES,
+                history: Some(rules),
+                source: None,
+            })
+        });
+        self
     }
 
     /// The Topics of this Namespace, where they are those of a source alone.
@@ -183,6 +212,9 @@ impl Namespaces {
     /// The rules for this first segment; none if the configuration does not know it.
     #[must_use]
     pub fn rules(&self, namespace: &str) -> Option<&Config> {
+        if namespace == REVOKED {
+            return self.revoked.as_deref();
+        }
         self.named.get(namespace).or(self.others.as_ref())
     }
 
@@ -195,6 +227,12 @@ impl Namespaces {
     /// All kept Namespaces.
     pub fn kept(&self) -> impl Iterator<Item = (&str, &History)> {
         self.named.iter().filter_map(|(name, rules)| Some((&**name, rules.history.as_ref()?)))
+    }
+
+    /// The same, and the nodes' own.
+    pub fn stored(&self) -> impl Iterator<Item = (&str, &History)> {
+        let revoked = self.history(REVOKED).map(|history| (REVOKED, history));
+        self.kept().chain(revoked)
     }
 
     /// The names under which metrics count, by place: clients invent first segments, and what they
@@ -291,6 +329,31 @@ mod tests {
         assert!(Namespaces::new(named(), true).rules("chat").is_none());
         assert!(Namespaces::new(named(), false).rules("chat").is_some());
         assert_eq!(Namespaces::new(named(), true).rules("dash").unwrap().max_message_bytes, 10);
+    }
+
+    #[test]
+    fn revocations_are_kept_where_something_is() {
+        let age = Duration::from_secs(60);
+        let namespaces = |history: &[History]| {
+            let rules =
+                |history: &History| Config { history: Some(history.clone()), ..Config::default() };
+            let named = (0..).zip(history).map(|(n, history)| (format!("n{n}"), rules(history)));
+            Namespaces::new(named.collect(), false).revoking(age)
+        };
+        assert!(
+            namespaces(&[]).history(REVOKED).is_none() && namespaces(&[]).stored().next().is_none()
+        );
+        let by_hand = History { manage: false, replicas: 3, ..History::default() };
+        let kept = namespaces(&[History::default(), by_hand.clone()]);
+        let revoked = kept.history(REVOKED).unwrap();
+        assert_eq!(
+            (revoked.replicas, revoked.manage, revoked.messages, revoked.age),
+            (3, true, 1, age)
+        );
+        assert!(!namespaces(std::slice::from_ref(&by_hand)).history(REVOKED).unwrap().manage);
+        let of_others = History { stream: Some("ORDERS".to_owned()), ..by_hand };
+        assert!(namespaces(&[of_others]).history(REVOKED).unwrap().manage);
+        assert_eq!((kept.stored().count(), kept.kept().count(), kept.labels().count()), (3, 2, 3));
     }
 
     #[test]

@@ -71,6 +71,13 @@ impl Topic {
         Ok(Self(text.into()))
     }
 
+    /// Reads a Topic of a Namespace that is the nodes' own; none if clients could name it.
+    #[must_use]
+    pub fn reserved(text: &str) -> Option<Self> {
+        let fault = check(text, |_, _| Err(TopicError::Wildcard));
+        (fault == Err(TopicError::Reserved)).then(|| Self(text.into()))
+    }
+
     /// The dotted text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -281,6 +288,18 @@ mod tests {
 
     fn pattern(text: &str) -> Pattern {
         Pattern::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_reserved_no_client_can_name() {
+        assert_eq!(Topic::reserved("_revoked.0f").unwrap().namespace(), "_revoked");
+        for text in ["dash.eu", "_revoked..a", "_revoked.*", "_revoked.>", "_a b", ""] {
+            assert_eq!(Topic::reserved(text), None, "{text}");
+        }
+        for text in ["_revoked.0f", "_revoked.>", "_revoked"] {
+            assert!(Topic::parse(text).is_err() && Pattern::parse(text).is_err(), "{text}");
+            assert!(Pattern::parse_subscription(text).is_err(), "{text}");
+        }
     }
 
     #[test]
