@@ -15,7 +15,8 @@
 //! A *Stream* is a Connection whose client only listens: the body of an HTTP answer.
 //! What a client may do is said by the *Grants* in the *Claims* of its *Token*. A Connection ends by one
 //! *Close*. A *Pass* is its right to be connected, given at the door (*Admission*). A *Node* is all of
-//! this, assembled.
+//! this, assembled; its *beat* tells the others that it is there, a *Call* goes to them all, and an
+//! *Errand* is a Shard's part in one. A *Revocation* turns Tokens away that are good.
 //!
 //! # Floors
 //!
@@ -25,7 +26,8 @@
 //!  5  cli, node, config, telemetry        assemble; may see everything
 //!  4  http                                actix-web and actix-ws live only here
 //!  3  shard                               sockets and threads; no JSON
-//!  2  admission, session, feed, publisher session is pure; feed is generic over the Bus
+//!  2  admission, session, feed, publisher, session is pure; feed and control are generic over
+//!     control                             the Bus
 //!  1  bus, auth, span                     doors, which never see each other
 //!  0  topic, namespace, publication, protocol, measure    plain values and functions
 //! ```
@@ -66,6 +68,14 @@
 //!     └─▶ what comes is live
 //! ```
 //!
+//! A disconnect: asked of one node, done by all. Each answers, itself among them; who does not is told.
+//!
+//! ```text
+//!  http/control ─▶ control ─▶ bus ─▶ control ─▶ shard ─▶ one `end` each
+//!                     ▲       (all)  (revoked)    │ (errand)
+//!                     └──────── answers ◀─────────┘   and then it is kept, for nodes that come later
+//! ```
+//!
 //! A death: client gone, no pong, Token expired, Outbox full, bad frames, node going. Each is one
 //! `Close`, and there is one exit, `shard::Shard::end`: out of the table, a close frame if the peer can
 //! hear it, the socket shut, Feeds let go, one log line.
@@ -75,6 +85,7 @@ pub mod auth;
 pub mod bus;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod feed;
 pub mod http;
 pub mod measure;

@@ -25,12 +25,13 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::admission::{self, Admission};
-use crate::auth::Auth;
+use crate::auth::{Auth, REVOKED_FOR};
 use crate::bus::{self, Bus as _};
 use crate::config::{self, Config};
+use crate::control::{self, Control};
 use crate::feed::{self, Feeds, ShardId};
 use crate::http::{self, Data, State, dev, listener};
-use crate::namespace::Namespaces;
+use crate::namespace::{Namespaces, REVOKED};
 use crate::protocol::frame;
 use crate::publication::Timestamp;
 use crate::publisher::{self, Publisher};
@@ -82,7 +83,8 @@ pub async fn start(
     let management = bind("management", config.management)?;
     let (client_address, management_address) = (client.local_addr()?, management.local_addr()?);
 
-    let namespaces = Arc::new(Namespaces::new(config.namespaces.clone(), config.strict));
+    let namespaces = Namespaces::new(config.namespaces.clone(), config.strict);
+    let namespaces = Arc::new(namespaces.revoking(REVOKED_FOR));
     let bus = connect(&config, &namespaces).await?;
     bus.observe(&meter);
     auth.observe(&meter);
@@ -108,11 +110,18 @@ pub async fn start(
     };
     let seats = Seats::new(config.shards, config.limits.shard_inbox, &world);
     shard::meters::observe(&meter, &namespaces, &seats.counts, &seats.inboxes);
+    let control = Control::new(
+        controls(&config, &bus, &namespaces, &admission, &seats.orders),
+        bus.clone(),
+        Arc::clone(&auth),
+        &meter,
+    );
     let state = Data::new(State {
         config: requests(&config.limits),
         auth: Arc::clone(&auth),
         publisher,
         feeds,
+        control: Arc::clone(&control),
         namespaces: Arc::clone(&namespaces),
         subscriptions_max: config.limits.subscriptions,
         counts: seats.counts.clone(),
@@ -138,6 +147,7 @@ pub async fn start(
     };
     let directory = feed::Directory::new(feeding, bus.clone(), asks, seats.inboxes.clone());
     tasks.spawn(directory.run());
+    tasks.spawn(control.run());
     tasks.spawn(reload(auth));
 
     let seats = Arc::new(Mutex::new(seats.free));
@@ -159,6 +169,12 @@ pub async fn start(
         "Node started{}",
         if config.nats.url.is_empty() { "; the bus is in memory, so this is the only node" } else { "" }
     );
+    if !config.nats.url.is_empty() && namespaces.history(REVOKED).is_none() {
+        info!(
+            "What is revoked is told to the nodes that run, and not kept for those that start later: no \
+             namespace has history"
+        );
+    }
     Ok(Node {
         client: client_address,
         management: management_address,
@@ -280,7 +296,7 @@ fn observe(meter: &Meter, state: &Data<State>) {
 /// The Bus that the configuration asks for.
 async fn connect(config: &Config, namespaces: &Arc<Namespaces>) -> io::Result<bus::Door> {
     if config.nats.url.is_empty() {
-        let memory = bus::memory::Memory::new(namespaces.kept(), wall_clock);
+        let memory = bus::memory::Memory::new(namespaces.stored(), wall_clock);
         return Ok(bus::Door::Memory(memory));
     }
     let namespaces = Arc::clone(namespaces);
@@ -379,6 +395,35 @@ fn doors(limits: &config::Limits) -> admission::Config {
         user_connections: limits.user_connections,
         handshakes_per_second: at_least_one(limits.handshakes_per_second),
         handshakes_burst: at_least_one(limits.handshakes_burst),
+    }
+}
+
+/// What this node has to do with the others.
+fn controls(
+    config: &Config,
+    bus: &bus::Door,
+    namespaces: &Namespaces,
+    admission: &Arc<Admission>,
+    orders: &[mpsc::Sender<Order>],
+) -> control::Config {
+    let (admission, orders) = (Arc::clone(admission), orders.to_vec());
+    control::Config {
+        node: match bus {
+            bus::Door::Memory(_) => config.node.as_str().into(),
+            bus::Door::Nats(nats) => nats.id().into(),
+        },
+        shards: orders.len(),
+        revocations: config.limits.revocations,
+        calls_in_flight: config.limits.calls_in_flight,
+        keeps: namespaces.history(REVOKED).is_some(),
+        now: wall_clock,
+        connections: Box::new(move || admission.connections()),
+        give: Box::new(move |errand| {
+            let given = |shard: &&mpsc::Sender<Order>| {
+                shard.try_send(Order::Errand(errand.clone())).is_ok()
+            };
+            orders.iter().filter(given).count() == orders.len()
+        }),
     }
 }
 

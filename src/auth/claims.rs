@@ -16,13 +16,13 @@ use crate::publication::Timestamp;
 use crate::topic::{Pattern, is_segment};
 
 /// Longest subject, in bytes.
-pub(super) const SUBJECT_BYTES_MAX: usize = 128;
+pub const SUBJECT_BYTES_MAX: usize = 128;
 /// Longest `jti`, in bytes.
-pub(super) const TOKEN_ID_BYTES_MAX: usize = 256;
+pub const TOKEN_ID_BYTES_MAX: usize = 256;
 /// How far the clocks of issuer and node may differ.
-const LEEWAY_MS: u64 = 30_000;
+pub(super) const LEEWAY_MS: u64 = 30_000;
 /// The longest life of Claims, whatever their Token says.
-const LIFE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+pub(super) const LIFE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// What in a Grant stands for the subject.
 const PLACEHOLDER: &str = "{sub}";
 

@@ -14,6 +14,7 @@ mod file;
 mod grant;
 mod keys;
 mod origin;
+mod revoked;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -28,10 +29,11 @@ use opentelemetry::metrics::Meter;
 use serde::Deserialize;
 
 pub use api_key::{API_KEY_PREFIX, make_api_key};
-pub use claims::{Claims, Who};
+pub use claims::{Claims, SUBJECT_BYTES_MAX, TOKEN_ID_BYTES_MAX, Who};
 pub use grant::{Denied, GRANTS_MAX, Grants, Verb};
 pub use jsonwebtoken::Algorithm;
 pub use origin::Origins;
+pub use revoked::{Mark, REVOKED_FOR, Revocation};
 #[expect(
     clippy::module_name_repetitions,
     reason = "a bare Error would be taken for protocol's"
@@ -107,6 +109,7 @@ pub struct Auth {
     keys: keys::Keys,
     anonymous: Option<Arc<Claims>>,
     origins: Origins,
+    revoked: revoked::Revoked,
     /// Tokens and keys that were refused, by [`AuthError::REASONS`].
     refused: [AtomicU64; AuthError::REASONS.len()],
 }
@@ -143,7 +146,7 @@ impl Auth {
 
     fn new(keys: keys::Keys, anonymous: &Grants, origins: Origins) -> Self {
         let anonymous = (!anonymous.is_empty()).then(|| Arc::new(Claims::anonymous(anonymous)));
-        Self { keys, anonymous, origins, refused: Default::default() }
+        Self { keys, anonymous, origins, revoked: Default::default(), refused: Default::default() }
     }
 
     /// Registers what it counts.
@@ -159,6 +162,12 @@ impl Auth {
                 }
             })
             .build();
+        let auth = Arc::clone(self);
+        meter
+            .u64_observable_gauge("tidegate_revocations")
+            .with_description("Users and Tokens that are revoked, as far as this node knows")
+            .with_callback(move |observer| observer.observe(auth.revoked.len() as u64, &[]))
+            .build();
     }
 
     fn refuse(&self, why: &AuthError) {
@@ -168,12 +177,52 @@ impl Auth {
         }
     }
 
-    /// What this Token says, if its signature and its times are good.
+    /// What this Token says, if its signature and its times are good and nobody has revoked it.
     ///
     /// # Errors
     /// Words that a developer can act on, without any part of the Token.
     pub fn verify(&self, token: &Token, now: Timestamp) -> Result<Arc<Claims>, AuthError> {
-        self.keys.verify(token, now).map(Arc::new).inspect_err(|why| self.refuse(why))
+        let claims =
+            self.keys.verify(token, now).and_then(|claims| match self.is_revoked(&claims) {
+                true => Err(AuthError::Revoked),
+                false => Ok(Arc::new(claims)),
+            });
+        claims.inspect_err(|why| self.refuse(why))
+    }
+
+    /// Takes in what was revoked; whether that was news. Who is connected stays so: whoever is told of
+    /// news looks after them.
+    pub fn revoke(&self, revocation: Revocation) -> bool {
+        self.revoked.add(revocation)
+    }
+
+    /// Whether these Claims, good as they are, count no more.
+    #[must_use]
+    pub fn is_revoked(&self, claims: &Claims) -> bool {
+        self.revoked.holds(claims)
+    }
+
+    /// Whether something is revoked under this mark.
+    #[must_use]
+    pub fn knows_revoked(&self, mark: Mark) -> bool {
+        self.revoked.knows(mark)
+    }
+
+    /// How much is revoked.
+    #[must_use]
+    pub fn revocations(&self) -> usize {
+        self.revoked.len()
+    }
+
+    /// All that is revoked.
+    #[must_use]
+    pub fn revoked(&self) -> Vec<Revocation> {
+        self.revoked.all()
+    }
+
+    /// Lets go of what every Token that it is about has outlived.
+    pub fn forget_revoked(&self, now: Timestamp) {
+        self.revoked.forget(now);
     }
 
     /// What the API key with this text (`tgk_…`) may do.

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::claims::Claims;
 use super::grant::{GRANTS_MAX, Verb};
+use crate::protocol::Code;
 use crate::publication::Timestamp;
 use crate::topic::TopicError;
 
@@ -90,6 +91,9 @@ pub enum AuthError {
     /// Good later.
     #[error("the Token is not good yet: its nbf is in the future")]
     NotYet,
+    /// Good, and turned away.
+    #[error("the Token was revoked, alone or with all of its user that are as old")]
+    Revoked,
     /// Not one of ours.
     #[error("the API key is none of those in auth.api_keys_file")]
     ApiKey,
@@ -97,7 +101,7 @@ pub enum AuthError {
 
 impl AuthError {
     /// Every word of [`reason`](Self::reason).
-    pub(super) const REASONS: [&str; 10] = [
+    pub(super) const REASONS: [&str; 11] = [
         "unreadable",
         "algorithm",
         "issuer",
@@ -107,6 +111,7 @@ impl AuthError {
         "permissions",
         "expired",
         "not_yet",
+        "revoked",
         "api_key",
     ];
 
@@ -127,14 +132,19 @@ impl AuthError {
             | Self::Subject { .. } => "permissions",
             Self::Expired => "expired",
             Self::NotYet => "not_yet",
+            Self::Revoked => "revoked",
             Self::ApiKey => "api_key",
         }
     }
 
-    /// Whether time alone has ended it, so that a fresh Token will do.
+    /// The same, as clients hear it.
     #[must_use]
-    pub const fn is_expired(&self) -> bool {
-        matches!(self, Self::Expired)
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Expired => Code::TokenExpired,
+            Self::Revoked => Code::Revoked,
+            _ => Code::Unauthenticated,
+        }
     }
 }
 

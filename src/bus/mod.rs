@@ -6,6 +6,7 @@
 //!
 //! The Bus knows Topics, Patterns and Publications. It knows no client, no Grant and no wire format.
 
+pub mod call;
 pub mod history;
 pub mod memory;
 pub mod nats;
@@ -14,12 +15,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use opentelemetry::metrics::Meter;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::publication::{Cursor, Publication, Timestamp};
 use crate::topic::Pattern;
+use call::{Answers, Call, Calls};
 use history::{Head, Newest, Page, ReadError, Stored, Want};
 
 /// The Bus that a node is assembled with.
@@ -40,7 +43,7 @@ pub enum Subscription {
 }
 
 /// Carries Publications between nodes. One that keeps nothing leaves the calls about history as they
-/// are here.
+/// are here, and one for Publications alone those about what nodes say to each other.
 pub trait Bus: Clone + Send + Sync + 'static {
     /// What [`subscribe`](Bus::subscribe) gives.
     type Live: Live;
@@ -110,6 +113,33 @@ pub trait Bus: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<u64>, ReadError>> + Send {
         let _ = (namespace, time);
         async { Err(ReadError::Unavailable) }
+    }
+
+    /// Says something to every node, this one among them. Who does not hear it has missed it.
+    fn tell(
+        &self,
+        call: Call,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<(), CallError>> + Send {
+        let _ = (call, payload);
+        async { Err(CallError::Unavailable) }
+    }
+
+    /// The same, and up to so many answers. How long to wait for them is the caller's business.
+    fn ask(
+        &self,
+        call: Call,
+        payload: Bytes,
+        answers_max: usize,
+    ) -> impl Future<Output = Result<Answers, CallError>> + Send {
+        let _ = (call, payload, answers_max);
+        async { Err(CallError::Unavailable) }
+    }
+
+    /// Hears what any node says, from the moment it returns.
+    fn hear(&self, call: Call) -> impl Future<Output = Result<Calls, CallError>> + Send {
+        let _ = call;
+        async { Err(CallError::Unavailable) }
     }
 
     /// The state of this node's link to all others.
@@ -203,6 +233,14 @@ pub enum SubscribeError {
     Unavailable,
 }
 
+/// Why nothing was said or heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The Bus is not there, or does not let this node speak.
+    #[error("the bus is not reachable")]
+    Unavailable,
+}
+
 impl Door {
     /// Registers what it counts.
     pub fn observe(&self, meter: &Meter) {
@@ -288,6 +326,32 @@ impl Bus for Door {
         match self {
             Self::Memory(bus) => bus.since(namespace, time).await,
             Self::Nats(bus) => bus.since(namespace, time).await,
+        }
+    }
+
+    async fn tell(&self, call: Call, payload: Bytes) -> Result<(), CallError> {
+        match self {
+            Self::Memory(bus) => bus.tell(call, payload).await,
+            Self::Nats(bus) => bus.tell(call, payload).await,
+        }
+    }
+
+    async fn ask(
+        &self,
+        call: Call,
+        payload: Bytes,
+        answers_max: usize,
+    ) -> Result<Answers, CallError> {
+        match self {
+            Self::Memory(bus) => bus.ask(call, payload, answers_max).await,
+            Self::Nats(bus) => bus.ask(call, payload, answers_max).await,
+        }
+    }
+
+    async fn hear(&self, call: Call) -> Result<Calls, CallError> {
+        match self {
+            Self::Memory(bus) => bus.hear(call).await,
+            Self::Nats(bus) => bus.hear(call).await,
         }
     }
 

@@ -20,7 +20,7 @@ use super::gateway::{ANSWER_TIMEOUT, Gateway, refusal};
 use super::output::{Output, Tone, note};
 use super::token::{self, May};
 use super::{Exit, Failure, Topic, now};
-use crate::auth::{API_KEY_PREFIX, Auth, Claims, Grants, Token, Verb, Who};
+use crate::auth::{API_KEY_PREFIX, Auth, Claims, Grants, REVOKED_FOR, Token, Verb, Who};
 use crate::bus::nats::{self, CheckError, Report};
 use crate::config::{Config, nofile};
 use crate::namespace::Namespaces;
@@ -46,7 +46,8 @@ pub(super) async fn run(
     if config.nats.url.is_empty() {
         return print(&answer, out);
     }
-    let namespaces = Arc::new(Namespaces::new(config.namespaces.clone(), config.strict));
+    let namespaces = Namespaces::new(config.namespaces.clone(), config.strict);
+    let namespaces = Arc::new(namespaces.revoking(REVOKED_FOR));
     let report = match nats::check(&config.nats, &config.node, &namespaces).await {
         Ok(report) => report,
         Err(why) => {

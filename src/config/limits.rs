@@ -81,6 +81,10 @@ pub struct Limits {
     pub attaches_waiting: usize,
     /// Events that wait for one Shard.
     pub shard_inbox: usize,
+    /// Users and Tokens that stay revoked, of all nodes together.
+    pub revocations: usize,
+    /// What this node asks of all nodes at once.
+    pub calls_in_flight: usize,
     /// From the handshake to `connected`.
     #[serde(deserialize_with = "read_span", serialize_with = "write_span")]
     pub auth_timeout: Duration,
@@ -137,6 +141,8 @@ impl Default for Limits {
             publishes_in_flight: 4096,
             attaches_waiting: 20_000,
             shard_inbox: 8192,
+            revocations: 50_000,
+            calls_in_flight: 16,
             auth_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
@@ -189,6 +195,8 @@ impl Limits {
             items("publishes_in_flight", self.publishes_in_flight, 1..=1_000_000),
             items("attaches_waiting", self.attaches_waiting, 1..=1_000_000),
             items("shard_inbox", self.shard_inbox, 16..=1_000_000),
+            items("revocations", self.revocations, 1..=10_000_000),
+            items("calls_in_flight", self.calls_in_flight, 1..=1_000),
             span("auth_timeout", self.auth_timeout, 1..=300),
             span("head_timeout", self.head_timeout, 1..=300),
             span("body_timeout", self.body_timeout, 1..=300),

@@ -57,6 +57,5 @@ pub(super) fn claims_of(
 }
 
 fn refused(why: AuthError) -> Problem {
-    let code = if why.is_expired() { Code::TokenExpired } else { Code::Unauthenticated };
-    Problem::new(code, why.to_string())
+    Problem::new(why.code(), why.to_string())
 }

@@ -56,6 +56,11 @@ pub(super) async fn events(
         Ok(pass) => pass,
         Err(why) => return later(&request, format, websocket::overloaded(why, &state)),
     };
+    if !state.control.is_whole_soon().await {
+        state.meters.refused(Refusal::Unread);
+        let words = "this node does not know yet what was revoked";
+        return later(&request, format, Error::new(Code::Overloaded, words));
+    }
     let claims = credentials::claims_of(bearer, asked.token, &state)?;
     if claims.expires_at.is_some_and(|at| at <= (state.wall)()) {
         // Within the leeway it is good for a request, but not for what would end at once, and again.

@@ -8,6 +8,8 @@ use actix_web::web::{self, Data};
 use serde::Serialize;
 
 use super::State;
+use crate::control::nodes::Beat;
+use crate::shard::counts::Snapshot;
 
 /// NATS may be away for this long before the node wants no more clients: most outages are shorter.
 const LINK_DOWN: Duration = Duration::from_secs(10);
@@ -38,6 +40,9 @@ pub(super) async fn ready(state: Data<State>) -> HttpResponse {
     } else if !link.connected && (down >= LINK_DOWN || link.suspicions == 0) {
         why.push(format!("NATS has not been reached for {} s", down.as_secs()));
     }
+    if !state.control.is_read() {
+        why.push("what was revoked has not been read yet".to_owned());
+    }
     let health = Health { ok: why.is_empty(), why };
     if health.ok {
         HttpResponse::Ok().json(health)
@@ -60,7 +65,14 @@ pub(super) async fn metrics(state: Data<State>) -> HttpResponse {
     }
 }
 
-/// What the Shards count.
+/// What the Shards count, and who else is there.
 pub(super) async fn status(state: Data<State>) -> HttpResponse {
-    HttpResponse::Ok().json(state.counted())
+    #[derive(Serialize)]
+    struct Status {
+        #[serde(flatten)]
+        counted: Snapshot,
+        nodes: Vec<Beat>,
+    }
+    let (counted, nodes) = (state.counted(), state.control.nodes().beats());
+    HttpResponse::Ok().json(Status { counted, nodes })
 }

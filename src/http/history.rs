@@ -16,7 +16,7 @@ use crate::protocol::error::{Code, Error};
 use crate::topic::{Pattern, Topic};
 
 /// What a page is good for is known to its reader alone, and for no time at all.
-const FRESH: HeaderValue = HeaderValue::from_static("private, no-cache");
+pub(super) const FRESH: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// `GET /v1/topics/{topic}/messages`: a page of history, oldest first.
 pub(super) async fn messages(

@@ -9,12 +9,15 @@ use crate::protocol::{Code, Limit};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Refusal {
     Draining,
+    /// It is not known whom to turn away.
+    Unread,
     At(Limit),
 }
 
 impl Refusal {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Draining,
+        Self::Unread,
         Self::At(Limit::MaxConnections),
         Self::At(Limit::Unauthenticated),
         Self::At(Limit::UserConnections),
@@ -26,6 +29,7 @@ impl Refusal {
             "reason",
             match self {
                 Self::Draining => Code::Draining.text(),
+                Self::Unread => "revocations_unread",
                 Self::At(limit) => limit.key(),
             },
         )

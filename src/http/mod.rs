@@ -6,6 +6,7 @@
 //! its Shard has a queue, and the body of its answer takes from that.
 
 mod body;
+mod control;
 mod cors;
 mod credentials;
 pub mod dev;
@@ -36,7 +37,8 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admission::Admission;
 use crate::auth::Auth;
-use crate::bus::Link;
+use crate::bus::{self, Link};
+use crate::control::Control;
 use crate::feed::Feeds;
 use crate::namespace::Namespaces;
 use crate::publication::Timestamp;
@@ -71,6 +73,8 @@ pub struct State {
     pub publisher: Arc<Publisher>,
     /// Where pages of what is kept are read.
     pub feeds: Feeds,
+    /// What all nodes do together.
+    pub control: Arc<Control<bus::Door>>,
     /// The rules of Topics.
     pub namespaces: Arc<Namespaces>,
     /// Most Subscriptions of one Connection.
@@ -148,6 +152,16 @@ fn client_routes(routes: &mut ServiceConfig, state: &State) {
             web::resource("/v1/events")
                 .route(web::get().to(events::events))
                 .default_service(web::to(async || problem::method_not_allowed("GET"))),
+        )
+        .service(
+            web::resource("/v1/topics")
+                .route(web::get().to(control::topics))
+                .default_service(web::to(async || problem::method_not_allowed("GET"))),
+        )
+        .service(
+            web::resource("/v1/disconnect")
+                .route(web::post().to(control::disconnect))
+                .default_service(web::to(async || problem::method_not_allowed("POST"))),
         )
         .service(
             web::resource("/v1/topics/{topic}/messages")

@@ -6,10 +6,12 @@ use actix_web::web::Query;
 
 use super::problem::Problem;
 use crate::auth::Token;
-use crate::protocol::error::Code;
+use crate::control::Listing;
+use crate::protocol::error::{Code, Error};
 use crate::protocol::frame::{Heartbeat, Wanted};
 use crate::protocol::{From, Limit, cursor, json};
 use crate::publication::Cursor;
+use crate::topic::Topic;
 
 /// The query of `/v1/connect`.
 #[derive(Default)]
@@ -93,6 +95,24 @@ pub(super) fn above(request: &HttpRequest) -> Result<Option<Cursor>, Problem> {
         }
     }
     Ok(above)
+}
+
+/// The query of a list of Topics.
+pub(super) fn listing(request: &HttpRequest) -> Result<Listing, Problem> {
+    let (mut prefix, mut after, mut limit) = (None, None, None);
+    let topic = |text: &str| Topic::parse(text).map_err(|why| Error::invalid_topic(text, &why));
+    for (name, value) in fields(request)? {
+        match name.as_str() {
+            "prefix" if prefix.is_some() => return Err(bad("there are two prefixes".to_owned())),
+            "prefix" => prefix = Some(topic(&value)?),
+            "after" if after.is_some() => return Err(bad("there are two afters".to_owned())),
+            "after" => after = Some(topic(&value)?),
+            "limit" if limit.is_some() => return Err(bad("there are two limits".to_owned())),
+            "limit" => limit = Some(value.parse().unwrap_or(0)),
+            _ => {}
+        }
+    }
+    Ok(Listing { prefix, after, limit: json::limit(limit).map_err(bad)?.into() })
 }
 
 fn fields(request: &HttpRequest) -> Result<Vec<(String, String)>, Problem> {

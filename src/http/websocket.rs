@@ -53,13 +53,17 @@ pub(super) async fn connect(
         state.meters.refused(Refusal::Draining);
         return Err(Problem::new(Code::Draining, "this node is going away").into());
     }
-    let handshake = Handshake {
+    let mut handshake = Handshake {
         token: bearer.or(protocols.token).or(asked.token),
         topics: asked.topics,
         heartbeat: asked.heartbeat,
         refused: (!cors::admits(request.headers(), &state)).then_some(Code::Origin),
     };
     let pass = state.admission.enter().map_err(|why| Problem::from(overloaded(why, &state)))?;
+    if handshake.refused.is_none() && !state.control.is_whole_soon().await {
+        state.meters.refused(Refusal::Unread);
+        handshake.refused = Some(Code::Overloaded);
+    }
     let (mut response, _, _) =
         actix_ws::handle_with_protocols(&request, body, &[JSON]).map_err(refused)?;
     response.extensions_mut().insert(handshake);

@@ -39,11 +39,13 @@ pub enum Limit {
     SnapshotTopics,
     ShardInbox,
     MaxConnectionAge,
+    Revocations,
+    CallsInFlight,
 }
 
 impl Limit {
     /// How many there are.
-    pub const COUNT: usize = 28;
+    pub const COUNT: usize = 30;
 
     /// Every bound there is, each at its own place.
     pub const ALL: [Self; Self::COUNT] = [
@@ -75,6 +77,8 @@ impl Limit {
         Self::SnapshotTopics,
         Self::ShardInbox,
         Self::MaxConnectionAge,
+        Self::Revocations,
+        Self::CallsInFlight,
     ];
 
     /// Its key in the configuration.
@@ -109,6 +113,8 @@ impl Limit {
             Self::SnapshotTopics => "snapshot_topics",
             Self::ShardInbox => "shard_inbox",
             Self::MaxConnectionAge => "max_connection_age",
+            Self::Revocations => "revocations",
+            Self::CallsInFlight => "calls_in_flight",
         }
     }
 }

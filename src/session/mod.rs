@@ -324,6 +324,12 @@ impl Session {
         self.deadline
     }
 
+    /// What its client is and may do, once that is known.
+    #[must_use]
+    pub fn claims(&self) -> Option<&Claims> {
+        self.claims.as_deref()
+    }
+
     /// Whose it is, once that is known.
     #[must_use]
     pub fn user(&self) -> Option<&str> {

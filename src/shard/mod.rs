@@ -15,6 +15,7 @@
 mod connection;
 pub mod counts;
 mod drive;
+mod errand;
 mod follow;
 pub mod goodbye;
 mod heartbeat;
@@ -47,6 +48,7 @@ use tracing::debug;
 
 use crate::admission::Pass;
 use crate::auth::{Auth, Claims};
+use crate::control::Errand;
 use crate::feed::{Event, Feeds, ShardId};
 use crate::protocol::error::{Code, Error};
 use crate::protocol::frame::Heartbeat;
@@ -58,6 +60,7 @@ use crate::topic::Pattern;
 use connection::{Connection, Frame, Wire, Writes};
 use counts::{Asked, Counts, Transport};
 use drive::Drive;
+use errand::Sweep;
 use follow::Followed;
 pub use follow::Meters;
 use outbox::Outbox;
@@ -155,6 +158,8 @@ pub enum Order {
     CloseAll,
     /// The node's link to the others is lost, or whole again.
     Link(bool),
+    /// All nodes were asked for something, and this is a Shard's part of it.
+    Errand(Errand),
 }
 
 /// A socket taken over from HTTP.
@@ -218,6 +223,8 @@ pub struct Shard {
     departing: Vec<(Key, Moment)>,
     /// Those who are to be told how the link stands.
     told: Vec<Key>,
+    /// Those of whom it is not known yet whether they are to go.
+    sweep: Option<Sweep>,
     /// Whether the node reaches the others.
     bus_connected: bool,
     /// A stream's queue fills while HTTP has not had its turn to take from it.
@@ -349,6 +356,7 @@ impl Shard {
                 replayed: Vec::new(),
                 departing: Vec::new(),
                 told: Vec::new(),
+                sweep: None,
                 bus_connected: true,
                 turn_owed: false,
                 outputs: Vec::new(),
@@ -484,7 +492,7 @@ impl Shard {
             Output::Verify(token) => {
                 let verdict = self.world.auth.verify(&token, self.now().wall).map_err(|why| {
                     debug!(connection.id = %self.name(key), auth.reason = %why, "Token refused");
-                    if why.is_expired() { Code::TokenExpired } else { Code::Unauthenticated }
+                    why.code()
                 });
                 let verdict = verdict.and_then(|claims| match self.admit(key, claims.who.user()) {
                     true => Ok(claims),
@@ -671,6 +679,8 @@ impl Shard {
                 self.feed(key);
             } else if let Some((key, at)) = self.departing.pop() {
                 self.send_away(key, at);
+            } else if self.sweep.is_some() {
+                self.sweep_one();
             } else {
                 self.settle();
                 return false;
@@ -721,6 +731,7 @@ impl Shard {
                 self.bus_connected = connected;
                 self.told = keys;
             }
+            Order::Errand(errand) => self.take_errand(errand, keys),
         }
     }
 

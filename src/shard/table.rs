@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Key;
+use crate::control::Listing;
 use crate::namespace::Namespaces;
 use crate::topic::{Pattern, Topic};
 
@@ -169,6 +170,16 @@ impl Table {
         }
         self.forget_staying(key);
         left
+    }
+
+    /// Topics that somebody here is subscribed to by name.
+    #[must_use]
+    pub fn topics(&self, listing: &Listing) -> Vec<Topic> {
+        let live = self.patterns.iter().filter(|(_, interest)| !interest.live.is_empty());
+        let names = live.map(|(pattern, _)| pattern.as_str()).filter(|name| listing.wants(name));
+        // A Pattern with a wildcard is no Topic.
+        let topics = names.filter_map(|name| Topic::parse(name).ok());
+        listing.first(topics).into_iter().collect()
     }
 
     /// By this Pattern a Connection gets nothing any more.

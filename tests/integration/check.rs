@@ -9,6 +9,9 @@ use crate::harness::{Nats, run};
 const PASSWORD: &str = "nobody-prints-this";
 const IN: &str = "tidegate.in.>";
 const NODE: &str = "tidegate.node.>";
+const CTL: &str = "tidegate.ctl.>";
+const INBOX: &str = "_INBOX.tidegate.>";
+const ALL: [&str; 4] = [IN, NODE, CTL, INBOX];
 
 /// A server whose user `gateway` may do this, and no more.
 async fn server(publish: &[&str], subscribe: &[&str]) -> Nats {
@@ -37,7 +40,7 @@ fn shown(ended: &Ended) -> Value {
 #[test]
 fn a_server_is_told_with_its_bounds() {
     run(async {
-        let nats = server(&[IN, NODE], &[IN, NODE]).await;
+        let nats = server(&ALL, &ALL).await;
         let ended = checked(&nats.url_as("gateway", PASSWORD)).await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
         let shown = shown(&ended);
@@ -55,16 +58,17 @@ fn a_server_is_told_with_its_bounds() {
 #[test]
 fn each_missing_right_is_named() {
     run(async {
-        let all = [IN, NODE];
         let but = |missing: &[&str]| -> Vec<&str> {
-            all.into_iter().filter(|right| !missing.contains(right)).collect()
+            ALL.into_iter().filter(|right| !missing.contains(right)).collect()
         };
         for (publish, subscribe) in [
             (&[IN][..], &[][..]),
             (&[NODE], &[]),
             (&[], &[IN]),
             (&[], &[NODE]),
-            (&[IN, NODE], &[IN, NODE]),
+            (&[CTL], &[]),
+            (&[], &[INBOX]),
+            (&ALL, &ALL),
         ] {
             let mut may_publish = but(publish);
             // A list without entries would allow all.
@@ -91,7 +95,7 @@ fn each_missing_right_is_named() {
 #[test]
 fn a_server_that_cannot_be_used_is_told_with_its_address() {
     run(async {
-        let nats = server(&[IN, NODE], &[IN, NODE]).await;
+        let nats = server(&ALL, &ALL).await;
         let nobody = free_address();
         let (silent, refusing) = (nobody.to_string(), nats.client.to_string());
         for (address, exit) in [(&silent, 69), (&refusing, 77)] {
@@ -118,9 +122,8 @@ fn one_server_of_several_is_enough() {
 }
 
 const API: &str = "$JS.API.STREAM";
-const INBOX: &str = "_INBOX.tidegate.>";
 const OUT: &str = "tidegate.out.>";
-const ELECTED: &str = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.TIDEGATE_open";
+const ELECTED: &str = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED";
 
 /// What `check` says of a node that keeps `open`.
 async fn checked_kept(url: &str, history: &str) -> Ended {
@@ -137,10 +140,12 @@ fn each_missing_right_of_history_is_named() {
     run(async {
         let publish: Vec<String> = ["INFO", "MSG.GET", "CREATE", "UPDATE"]
             .into_iter()
-            .map(|verb| format!("{API}.{verb}.TIDEGATE_open"))
-            .chain([IN, NODE, "$JS.API.DIRECT.GET.TIDEGATE_open"].map(str::to_owned))
+            .flat_map(|verb| ["open", "_revoked"].map(|of| format!("{API}.{verb}.TIDEGATE_{of}")))
+            .chain(["open", "_revoked"].map(|of| format!("$JS.API.DIRECT.GET.TIDEGATE_{of}")))
+            .chain(ALL.map(str::to_owned))
             .collect();
-        let subscribe = [IN, NODE, INBOX, OUT, ELECTED].map(str::to_owned);
+        let elected = ["open", "_revoked"].map(|of| format!("{ELECTED}.TIDEGATE_{of}"));
+        let subscribe = [&[IN, NODE, CTL, INBOX, OUT].map(str::to_owned)[..], &elected].concat();
         let all = publish.len() + subscribe.len();
         // The last is without nothing.
         for missing in 0..=all {
@@ -186,6 +191,9 @@ fn streams_are_told_as_they_are() {
         let expected = json!([{
             "namespace": "open", "stream": "TIDEGATE_open", "exists": false, "storage": "file",
             "replicas": 1, "max_bytes": 2_147_483_648_u64, "messages": 7,
+        }, {
+            "namespace": "_revoked", "stream": "TIDEGATE__revoked", "exists": false, "storage": "file",
+            "replicas": 1, "max_bytes": null, "messages": 1,
         }]);
         assert_eq!(told["streams"], expected);
         assert_eq!(told["account"]["max_storage"], 1 << 30);

@@ -20,6 +20,8 @@ mod churn;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod deaths;
 #[cfg(test)]
 mod delivery;

@@ -52,8 +52,9 @@ fn all_of_it_is_there_from_the_start() {
             ("tidegate_connections", 3),
             ("tidegate_connections_opened_total", 3),
             ("tidegate_connections_closed_total", 32),
-            ("tidegate_connections_refused_total", 5),
-            ("tidegate_auth_failures_total", 10),
+            ("tidegate_connections_refused_total", 6),
+            ("tidegate_auth_failures_total", 11),
+            ("tidegate_revocations", 1),
             ("tidegate_subscriptions", 1),
             ("tidegate_commands_total", 16),
             ("tidegate_publications_total", 2 * 11 * 3),
@@ -64,7 +65,7 @@ fn all_of_it_is_there_from_the_start() {
             ("tidegate_recoveries_total", 3),
             ("tidegate_repairs_total", 5),
             ("tidegate_duplicates_total", 1),
-            ("tidegate_limit_hits_total", 28),
+            ("tidegate_limit_hits_total", 30),
             ("tidegate_outbox_bytes", 1),
             ("tidegate_outbox_full_total", 1),
             ("tidegate_panics_total", 1),
@@ -75,6 +76,9 @@ fn all_of_it_is_there_from_the_start() {
             ("tidegate_bus_connected", 1),
             ("tidegate_bus_reconnects_total", 1),
             ("tidegate_bus_dropped_total", 1),
+            ("tidegate_nodes", 1),
+            ("tidegate_calls_total", 2),
+            ("tidegate_calls_silent_total", 2),
             ("tidegate_drain_remaining", 1),
             ("tidegate_build_info", 1),
             ("process_resident_memory_bytes", 1),
@@ -84,7 +88,8 @@ fn all_of_it_is_there_from_the_start() {
         let mut moved = metrics.moved();
         moved.retain(|name| name.starts_with("tidegate_"));
         moved.remove("tidegate_shard_stall_seconds");
-        assert_eq!(Vec::from_iter(moved), ["tidegate_build_info", "tidegate_bus_connected"]);
+        let there = ["tidegate_build_info", "tidegate_bus_connected", "tidegate_nodes"];
+        assert_eq!(Vec::from_iter(moved), there);
         // These begin with the first that is measured.
         let measured =
             ["tidegate_delivery_seconds", "tidegate_fanout_seconds", "tidegate_publish_seconds"];

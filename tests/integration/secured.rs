@@ -124,7 +124,7 @@ fn credentials_let_a_gateway_in() {
             std::fs::write(&path, operator.credentials(allowed)).expect("it is written");
             nats_line(&nats.url(), &[file("credentials_file", &path)])
         };
-        let _gateway = delivers(&credentials("all.creds", &["tidegate.>"])).await;
+        let _gateway = delivers(&credentials("all.creds", &["tidegate.>", "_INBOX.>"])).await;
         let ended = checked(&credentials("some.creds", &["tidegate.node.>"])).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
         for verb in ["publish to", "subscribe to"] {

@@ -132,7 +132,7 @@ fn what_is_outside_of_the_source_is_no_topic() {
 #[test]
 fn check_names_a_source_that_may_not_be_heard() {
     run(async {
-        let own = ["tidegate.in.>", "tidegate.node.>"];
+        let own = ["tidegate.in.>", "tidegate.node.>", "tidegate.ctl.>", "_INBOX.tidegate.>"];
         let nats = Nats::configured(&format!(
             "authorization {{ users: [{{user: gateway, password: pw, \
              permissions: {{publish: {own:?}, subscribe: {own:?}}}}}] }}\n"

@@ -10,10 +10,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 
+use super::call::{Answers, Call, Calls, Heard, Reply};
 use super::history::{Head, Newest, Page, ReadError, Want};
-use super::{Arrival, Bus, Link, Live, PublishError, Receipt, SubscribeError};
+use super::{Arrival, Bus, CallError, Link, Live, PublishError, Receipt, SubscribeError};
 use crate::namespace::History;
 use crate::publication::{Publication, Timestamp};
 use crate::topic::{Pattern, Topic};
@@ -21,6 +24,8 @@ use store::{Outcome, Store};
 
 /// Publications that may wait for one slow listener; beyond it the newest is lost, and told.
 pub const QUEUE_ITEMS: usize = 16_384;
+/// Calls that may wait for one who hears them; beyond it the newest is lost.
+const CALL_ITEMS: usize = 256;
 
 /// The Bus; clones are the same one.
 #[derive(Clone)]
@@ -36,6 +41,7 @@ struct Routes {
     exact: HashMap<Topic, Vec<Listener>>,
     wild: Vec<(Pattern, Listener)>,
     kept: BTreeMap<Box<str>, Kept>,
+    calls: BTreeMap<Call, Vec<mpsc::Sender<Heard>>>,
     next: u64,
 }
 
@@ -89,6 +95,24 @@ impl Memory {
         let mut routes = self.routes();
         let kept = routes.kept.get_mut(namespace).ok_or(ReadError::Unavailable)?;
         Ok(ask(&mut kept.store, now))
+    }
+
+    /// Hands a call to everybody who hears such.
+    fn call(&self, call: Call, payload: &Bytes, answer: Option<&mpsc::Sender<Bytes>>) {
+        let mut routes = self.routes();
+        let hearing = routes.calls.entry(call).or_default();
+        hearing.retain(|one| !one.is_closed());
+        for one in hearing {
+            let reply = answer.cloned().map(|answer| -> Reply {
+                Box::new(move |payload| {
+                    Box::pin(async move {
+                        // More than was asked for, or too late.
+                        let _ = answer.try_send(payload);
+                    })
+                })
+            });
+            let _ = one.try_send(Heard { payload: payload.clone(), reply });
+        }
     }
 
     fn listen(&self, wants: Wants) -> (Listener, Subscription) {
@@ -177,9 +201,36 @@ impl Bus for Memory {
         self.ask(namespace, |store, now| store.since(now, time))
     }
 
+    async fn tell(&self, call: Call, payload: Bytes) -> Result<(), CallError> {
+        self.call(call, &payload, None);
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        call: Call,
+        payload: Bytes,
+        answers_max: usize,
+    ) -> Result<Answers, CallError> {
+        let (answer, answers) = mpsc::channel(answers_max);
+        self.call(call, &payload, Some(&answer));
+        Ok(Answers::new(queue(answers)))
+    }
+
+    async fn hear(&self, call: Call) -> Result<Calls, CallError> {
+        let (sender, calls) = mpsc::channel(CALL_ITEMS);
+        self.routes().calls.entry(call).or_default().push(sender);
+        Ok(Calls::new(queue(calls)))
+    }
+
     fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
     }
+}
+
+/// What comes through a queue, until its other ends are gone.
+fn queue<T: Send>(queue: mpsc::Receiver<T>) -> impl stream::Stream<Item = T> + Send {
+    stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) })
 }
 
 impl Listener {

@@ -151,9 +151,7 @@ pub async fn check(
             for wanted in wanted(config, &subjects, namespaces) {
                 match wanted.look(&requests).await {
                     Ok(found) => streams.push(stream_report(&wanted, found.as_ref())),
-                    Err(why) => {
-                        faults.push(format!("namespaces.{}.history: {why}", wanted.namespace))
-                    }
+                    Err(why) => faults.push(wanted.fault(&why)),
                 }
             }
             account = account_of(&requests, &streams).await;

@@ -137,7 +137,7 @@ impl Watcher {
         let Some(server) = self.client.try_server_info() else {
             return false;
         };
-        let kept = self.kept.first().map(|kept| &*kept.wanted.namespace);
+        let kept = self.namespaces.kept().next().map(|(name, _)| name);
         let Some(unfit) = unfit(&server, kept).map(Arc::from) else {
             return true;
         };
@@ -171,7 +171,7 @@ impl Watcher {
     fn provisioned(&mut self, outcome: Result<Provisioned, JoinError>) {
         // One that was cut short has begun anew.
         if let Ok((kept, Err(why))) = outcome {
-            let words = format!("namespaces.{}.history: {why}", kept.wanted.namespace);
+            let words = kept.wanted.fault(&why);
             error!("{words}");
             if matches!(why, StreamError::Wrong(_)) {
                 self.tell_first(Some(words.into()));

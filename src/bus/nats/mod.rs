@@ -8,6 +8,7 @@
 //! where nodes hear it; that road loses messages, and their Offsets show it. Whoever misses one reads
 //! it from the stream, over a connection of its own.
 
+mod call;
 mod check;
 mod denied;
 mod echo;
@@ -29,14 +30,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, Statistics, Subscriber};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
+use super::call::{Answers, Call, Calls};
 use super::history::{Head, Newest, Page, ReadError, Want};
-use super::{Bus, Link, MOMENT, PublishError, Receipt, SubscribeError};
+use super::{Bus, CallError, Link, MOMENT, PublishError, Receipt, SubscribeError};
 use crate::namespace::{self, Namespaces};
 use crate::publication::{Publication, Timestamp};
 use crate::topic::Pattern;
@@ -186,6 +189,8 @@ struct Connection {
     client: Client,
     subjects: Subjects,
     echo: Echo,
+    /// Questions over it.
+    requests: Requests,
     kept: Archive,
     link: watch::Receiver<Link>,
     denied: Arc<Denied>,
@@ -231,8 +236,10 @@ impl Nats {
         let probes = client.subscribe(subjects.probe()).await.map_err(ConnectError::client)?;
         let (echo, rounds) = Rounds::new(client.clone(), subjects.echo(), echoes);
         let mut tasks = JoinSet::new();
-        let live = (&client, &denied);
-        let kept = archive(config, &subjects, &namespaces, live, &mut tasks).await?;
+        let inbox = subjects.inbox("live");
+        let (asker, refusing) = (client.clone(), Arc::clone(&denied));
+        let requests = asking(asker, &inbox, Arc::default(), refusing, &mut tasks).await?;
+        let kept = archive(config, &subjects, &namespaces, &requests, &mut tasks).await?;
         let (link, link_end) = watch::channel(Link::new(false));
         let (tried, first_try) = oneshot::channel();
         let watcher = Watcher {
@@ -257,9 +264,24 @@ impl Nats {
         }
         let link = link_end;
         let counted = Counted { statistics: client.statistics(), dropped };
-        let connection =
-            Connection { client, subjects, echo, kept, link, denied, now, counted, _tasks: tasks };
-        Ok(Self(Arc::new(connection)))
+        Ok(Self(Arc::new(Connection {
+            client,
+            subjects,
+            echo,
+            requests,
+            kept,
+            link,
+            denied,
+            now,
+            counted,
+            _tasks: tasks,
+        })))
+    }
+
+    /// The node's name on NATS, which no other has.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0.subjects.id()
     }
 
     /// What is counted of its connection, for whoever outlives it.
@@ -314,6 +336,23 @@ impl Bus for Nats {
 
     async fn since(&self, namespace: &str, time: Timestamp) -> Result<Option<u64>, ReadError> {
         self.0.kept(namespace)?.since(time).await
+    }
+
+    async fn tell(&self, call: Call, payload: Bytes) -> Result<(), CallError> {
+        self.0.tell(call, payload).await
+    }
+
+    async fn ask(
+        &self,
+        call: Call,
+        payload: Bytes,
+        answers_max: usize,
+    ) -> Result<Answers, CallError> {
+        self.0.ask(call, payload, answers_max).await
+    }
+
+    async fn hear(&self, call: Call) -> Result<Calls, CallError> {
+        self.0.hear(call).await
     }
 
     fn link(&self) -> watch::Receiver<Link> {
@@ -393,15 +432,12 @@ async fn archive(
     config: &Config,
     subjects: &Subjects,
     namespaces: &Namespaces,
-    (live, denied): (&Client, &Arc<Denied>),
+    live: &Requests,
     tasks: &mut JoinSet<()>,
 ) -> Result<Archive, ConnectError> {
-    if namespaces.kept().next().is_none() {
+    if namespaces.stored().next().is_none() {
         return Ok(Archive::new());
     }
-    let inbox = subjects.inbox("live");
-    let live = asking(live.clone(), &inbox, Arc::default(), Arc::clone(denied), tasks).await?;
-
     let (waiting, denied) = (Arc::<Waiting>::default(), Arc::<Denied>::default());
     let (giving_up, noting) = (Arc::clone(&waiting), Arc::clone(&denied));
     let options = options(config, &format!("{} history", subjects.id()))
@@ -434,7 +470,7 @@ fn wanted(
     subjects: &Subjects,
     namespaces: &Namespaces,
 ) -> impl Iterator<Item = Wanted> {
-    namespaces.kept().filter_map(|(name, history)| {
+    namespaces.stored().filter_map(|(name, history)| {
         let names = subjects.names(name, history.stream.as_deref());
         Some(Wanted::new(name, namespaces.rules(name)?, history, names, &config.prefix))
     })

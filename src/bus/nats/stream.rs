@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::request::{AskError, Requests};
 use super::subject::Names;
 use crate::bus::history::Head;
-use crate::namespace::{self, History, Storage};
+use crate::namespace::{self, History, REVOKED, Storage};
 use crate::publication::{Epoch, Timestamp};
 use crate::topic::Pattern;
 
@@ -250,6 +250,14 @@ impl Wanted {
         }
     }
 
+    /// What is wrong with it, in words that name the setting.
+    pub(super) fn fault(&self, why: &StreamError) -> String {
+        match &*self.namespace {
+            REVOKED => format!("revocations, which any history brings with it: {why}"),
+            namespace => format!("namespaces.{namespace}.history: {why}"),
+        }
+    }
+
     /// Makes sure that the stream is there and is what the Namespace needs.
     pub(super) async fn provision(&self, requests: &Requests) -> Result<Info, StreamError> {
         for round in 0..ROUNDS_MAX {
@@ -368,7 +376,7 @@ impl Wanted {
             // One more than promised, so that who is one Publication behind the bound has missed none.
             "max_msgs_per_subject": u64::from(*messages) + 1,
             "max_age": nanos(*age),
-            "max_bytes": max_bytes,
+            "max_bytes": bounded(*max_bytes),
             "max_msg_size": self.message_bytes + HEADERS_BYTES,
             "duplicate_window": nanos(self.rules.duplicate_window()),
             "allow_direct": true,
@@ -388,7 +396,7 @@ impl Wanted {
         format!(
             "nats stream add {} --subjects '{}' --republish-source '{}' --republish-destination '{}' \
              --retention limits --discard old --storage {storage} --replicas {replicas} \
-             --max-msgs-per-subject {} --max-age {}s --max-bytes {max_bytes} --max-msg-size {} \
+             --max-msgs-per-subject {} --max-age {}s --max-bytes {} --max-msg-size {} \
              --dupe-window {}s --allow-direct --defaults",
             self.names.stream,
             self.names.taken,
@@ -396,6 +404,7 @@ impl Wanted {
             self.names.said,
             u64::from(*messages) + 1,
             age.as_secs(),
+            bounded(*max_bytes),
             self.message_bytes + HEADERS_BYTES,
             self.rules.duplicate_window().as_secs(),
         )
@@ -489,10 +498,15 @@ impl Wanted {
     }
 }
 
+/// A bound as JetStream writes it; -1 is none.
+fn bounded(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(-1)
+}
+
 /// Whether a bound that is there is wider than the one that is wanted; -1 is none at all.
 fn is_larger(there: Option<&Value>, wanted: &Value) -> bool {
     match (there.and_then(Value::as_i64), wanted.as_i64()) {
-        (Some(there), Some(wanted)) => there <= 0 || there > wanted,
+        (Some(there), Some(wanted)) => wanted > 0 && (there <= 0 || there > wanted),
         _ => false,
     }
 }

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use crate::namespace::{History, Namespaces};
+use crate::bus::call::Call;
+use crate::namespace::{History, Namespaces, REVOKED};
 use crate::topic::{Pattern, Topic};
 
 /// Longest prefix, in bytes.
@@ -147,6 +148,26 @@ impl Subjects {
         format!("_INBOX.{}.{}.{connection}", self.prefix, self.id)
     }
 
+    /// Whether answers to a node of this deployment come there, and nothing else does.
+    pub(super) fn is_inbox(&self, subject: &str) -> bool {
+        let rest =
+            subject.strip_prefix("_INBOX.").and_then(|rest| rest.strip_prefix(&*self.prefix));
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    /// Where nodes say something to all nodes.
+    pub(super) fn call(&self, call: Call) -> String {
+        match call {
+            Call::Beat => format!("{}.node.beat", self.prefix),
+            Call::Disconnect | Call::Topics => format!("{}.ctl.{}", self.prefix, call.text()),
+        }
+    }
+
+    /// The same, where nobody listens.
+    fn no_call(&self) -> String {
+        format!("{}.ctl.{}.nobody", self.prefix, self.id)
+    }
+
     /// Where this node hears itself.
     pub(super) fn echo(&self) -> String {
         format!("{}.node.{}.echo", self.prefix, self.id)
@@ -167,6 +188,8 @@ impl Subjects {
         let mut rights = vec![
             Right { needed: format!("{}.in.>", self.prefix), tried: self.probe() },
             Right { needed: format!("{}.node.>", self.prefix), tried: self.echo() },
+            Right { needed: format!("{}.ctl.>", self.prefix), tried: self.no_call() },
+            Right { needed: format!("_INBOX.{}.>", self.prefix), tried: self.inbox("nobody") },
         ];
         for (names, history) in self.kept() {
             let mut asked = vec![names.info(), names.get(), names.get_many()];
@@ -181,7 +204,7 @@ impl Subjects {
 
     fn kept(&self) -> impl Iterator<Item = (Names, &History)> {
         let names = |name, history: &History| self.names(name, history.stream.as_deref());
-        self.namespaces.kept().map(move |(name, history)| (names(name, history), history))
+        self.namespaces.stored().map(move |(name, history)| (names(name, history), history))
     }
 
     /// What a node must be allowed to subscribe to.
@@ -189,14 +212,11 @@ impl Subjects {
         let mut rights = vec![
             Right::itself(format!("{}.in.>", self.prefix)),
             Right { needed: format!("{}.node.>", self.prefix), tried: self.echo() },
+            Right { needed: format!("{}.ctl.>", self.prefix), tried: self.no_call() },
+            Right { needed: format!("_INBOX.{}.>", self.prefix), tried: self.inbox("live") },
         ];
         rights.extend(self.sources().into_iter().map(Right::itself));
-        let mut kept = self.kept().peekable();
-        if kept.peek().is_some() {
-            let needed = format!("_INBOX.{}.>", self.prefix);
-            rights.push(Right { needed, tried: self.inbox("live") });
-        }
-        for (names, _) in kept {
+        for (names, _) in self.kept() {
             let elected = names.elected();
             let needed = format!("{}.out.>", self.prefix);
             rights.extend([Right { needed, tried: names.heard }, Right::itself(elected)]);
@@ -214,7 +234,7 @@ impl Subjects {
     /// The Topic of a subject that a stream has said again.
     pub(super) fn read_said(&self, namespace: &str, subject: &str) -> Option<Topic> {
         let topic = subject.strip_prefix(&*self.prefix)?.strip_prefix(".out.")?;
-        let topic = Topic::parse(topic).ok()?;
+        let topic = topic_in(namespace, topic)?;
         let source = self.namespaces.source(namespace);
         source.is_none_or(|all| all.matches(&topic)).then_some(topic)
     }
@@ -228,9 +248,17 @@ impl Subjects {
             }
             None => {
                 let topic = subject.strip_prefix(&*self.prefix)?.strip_prefix(".in.")?;
-                Topic::parse(topic).ok()
+                topic_in(namespace, topic)
             }
         }
+    }
+}
+
+/// A Topic that comes by the road of this Namespace: of the nodes' own there are no others than that.
+fn topic_in(namespace: &str, text: &str) -> Option<Topic> {
+    match namespace {
+        REVOKED => Topic::reserved(text).filter(|topic| topic.namespace() == REVOKED),
+        _ => Topic::parse(text).ok(),
     }
 }
 

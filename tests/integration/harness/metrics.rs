@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Labels that metrics of ours may have; what else there is, a scraper or a client owns.
-const LABELS: [&str; 17] = [
+const LABELS: [&str; 18] = [
+    "call",
     "close",
     "codec",
     "entry",

@@ -14,7 +14,7 @@ use super::gateway::free_address;
 use super::until;
 
 /// Streams on disk, or what the tests have for one.
-const STREAMS: &str = "jetstream { store_dir: \"STORE\", max_file: 1GiB, max_mem: 256MiB }\n";
+const STREAMS: &str = "jetstream { store_dir: \"STORE\", max_file: 2GiB, max_mem: 256MiB }\n";
 /// Of so many messages one asks whether it is stored.
 const FILL_ASKED: usize = 1_000;
 
