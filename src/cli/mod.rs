@@ -6,6 +6,7 @@
 
 mod check;
 mod dev;
+mod disconnect;
 mod frame;
 mod from;
 mod gateway;
@@ -114,6 +115,8 @@ enum Task {
     History(history::Arguments),
     /// Publish to one Topic
     Publish(publish::Arguments),
+    /// Send a user, a Token or a Connection away, from every node
+    Disconnect(disconnect::Arguments),
     /// Make a Token, signed with the first HMAC issuer, or an API key
     Token(token::Arguments),
 }
@@ -201,6 +204,7 @@ fn perform(task: Task) -> Result<ExitCode, Failure> {
         }
         Task::History(arguments) => history::run(arguments)?,
         Task::Publish(arguments) => publish::run(arguments)?,
+        Task::Disconnect(arguments) => disconnect::run(arguments)?,
         Task::Token(arguments) => token::run(arguments)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -311,8 +315,11 @@ mod tests {
             "publish a.* 1",
             "publish a",
             "publish a 1 --delete",
+            "disconnect",
+            "disconnect --user a --token-id b",
             "token",
             "token --sub a --api-key b",
+            "token --sub a --disconnect",
             "token --sub a --ttl 25h",
             "check --topic a",
             "check --live ftp://x",

@@ -32,6 +32,9 @@ pub(super) struct Arguments {
     /// What may be read back
     #[arg(long, value_name = "PATTERN")]
     history: Vec<String>,
+    /// Let the API key end other clients' connections
+    #[arg(long, requires = "api_key")]
+    disconnect: bool,
     /// How long the Token is good, at most 24h
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = life)]
     ttl: Duration,
@@ -130,6 +133,9 @@ fn api_key(name: &str, arguments: &Arguments) -> Result<(String, String), Failur
         } else {
             entry.replace('}', &format!(", {filled}}}"))
         };
+    }
+    if arguments.disconnect {
+        entry = entry.replace("disconnect: false", "disconnect: true");
     }
     Ok((key, entry))
 }
