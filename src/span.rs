@@ -2,7 +2,8 @@
 //! hands it on.
 //!
 //! Between rooms and nodes a trace travels as a [`Trace`], the W3C header that it is; here it becomes
-//! the parent of a span, and a span becomes one again. Nothing here is called while traces are off.
+//! the parent of a span, and a span becomes one again. While traces are off nothing here is called but
+//! [`current`], which then says that there is none.
 //! The names are those of OpenTelemetry's conventions, which are not final: they stand in this file
 //! alone.
 
@@ -14,7 +15,7 @@ use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _,
     TraceFlags, TraceId, TraceState, Tracer as _,
 };
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Context, ContextGuard, KeyValue};
 
 use crate::publication::{Publication, Trace};
 
@@ -113,6 +114,18 @@ impl Open {
         Trace { parent: parent.into(), state: state.map(Into::into) }
     }
 
+    /// In it, what is logged is known to belong to this span.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        Context::new().with_remote_span_context(self.0.span_context().clone())
+    }
+
+    /// The trace that it is part of.
+    #[must_use]
+    pub fn trace_id(&self) -> String {
+        self.0.span_context().trace_id().to_string()
+    }
+
     /// A request was answered, by this route.
     pub fn answered(&mut self, method: &str, route: Option<String>, status: u16) {
         if let Some(route) = route {
@@ -146,6 +159,34 @@ impl Open {
             count("tidegate.fanout.dropped", matched.saturating_sub(queued)),
         ]);
     }
+}
+
+/// The span in which something long began: what is logged of it later belongs there, too.
+#[derive(Debug)]
+pub struct Begun(Box<Context>);
+
+impl Begun {
+    /// The one that is current, if there is one.
+    #[must_use]
+    pub fn here() -> Option<Self> {
+        current().map(|_| Self(Box::new(Context::current())))
+    }
+
+    /// It is current again until the guard is dropped.
+    #[must_use]
+    pub fn enter(&self) -> ContextGuard {
+        (*self.0).clone().attach()
+    }
+}
+
+/// The trace and the span of whatever this thread is doing, if it is for one.
+#[must_use]
+pub fn current() -> Option<(TraceId, SpanId)> {
+    Context::map_current(|context| {
+        let span = context.span();
+        let span = span.span_context();
+        span.is_valid().then(|| (span.trace_id(), span.span_id()))
+    })
 }
 
 impl fmt::Debug for Open {

@@ -1,14 +1,16 @@
 //! Logs, metrics and traces: how they leave the process.
 //!
 //! Logs are JSON lines in `serve`, prose in `dev`. A message reads well alone; values are dotted fields.
-//! No query string, header or Token is ever logged. Metrics are read at `/metrics` and, as traces are,
-//! sent to a collector if the environment names one. What there is to say, each room knows by itself:
-//! it registers its own instruments on the [`Meter`] that it is handed, and its spans on the [`Spans`].
+//! No query string, header or Token is ever logged. Metrics are read at `/metrics`. All three are sent to
+//! a collector if the environment names one, and a log line of a request says which trace it belongs to.
+//! What there is to say, each room knows by itself: it registers its own instruments on the [`Meter`]
+//! that it is handed, and its spans on the [`Spans`].
 //!
 //! LAW: [`start`] comes before any runtime and [`Telemetry::flush`] after the last: the SDK has threads
 //! of its own, whose end must not be awaited by a runtime that they wait for.
 
 mod environment;
+mod lines;
 
 use std::io;
 use std::sync::Arc;
@@ -17,8 +19,10 @@ use std::time::Duration;
 use opentelemetry::global::BoxedTracer;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{MetricExporter, SpanExporter};
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::{
     Instrument, InstrumentKind, PeriodicReader, SdkMeterProvider, Stream,
 };
@@ -26,10 +30,11 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 use tracing::warn;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
-use crate::config::{Format, Log};
+use crate::config::Log;
 use crate::span::Spans;
 use environment::Environment;
 
@@ -45,6 +50,7 @@ pub struct Telemetry {
     registry: Registry,
     meters: SdkMeterProvider,
     tracers: Option<SdkTracerProvider>,
+    loggers: Option<SdkLoggerProvider>,
     propagates: bool,
 }
 
@@ -53,8 +59,18 @@ pub struct Telemetry {
 /// # Errors
 /// The environment asks for what there is not, in words.
 pub fn start(log: &Log) -> Result<Telemetry, String> {
-    start_logs(log);
     let environment = Environment::read(|name| std::env::var(name).ok())?;
+    let resource = resource();
+    let loggers = match environment.logs {
+        true => {
+            let exporter = LogExporter::builder().with_http().build();
+            let exporter = exporter.map_err(|why| format!("logs cannot be sent: {why}"))?;
+            let loggers = SdkLoggerProvider::builder().with_resource(resource.clone());
+            Some(loggers.with_batch_exporter(exporter).build())
+        }
+        false => None,
+    };
+    start_logs(log, loggers.as_ref());
     for words in &environment.ignored {
         warn!("{words}");
     }
@@ -70,7 +86,6 @@ pub fn start(log: &Log) -> Result<Telemetry, String> {
         .without_counter_suffixes()
         .build()
         .map_err(|why| why.to_string())?;
-    let resource = resource();
     let mut meters = SdkMeterProvider::builder()
         .with_resource(resource.clone())
         .with_view(all_series)
@@ -90,7 +105,7 @@ pub fn start(log: &Log) -> Result<Telemetry, String> {
         false => None,
     };
     let propagates = environment.propagates;
-    Ok(Telemetry { registry, meters: meters.build(), tracers, propagates })
+    Ok(Telemetry { registry, meters: meters.build(), tracers, loggers, propagates })
 }
 
 impl Telemetry {
@@ -121,6 +136,10 @@ impl Telemetry {
         if let Err(why) = self.meters.shutdown_with_timeout(FLUSH) {
             warn!(error = %why, "The last metrics were not sent");
         }
+        // Last of all, so that it sends what the others have said.
+        if let Some(Err(why)) = self.loggers.map(|all| all.shutdown_with_timeout(FLUSH)) {
+            warn!(error = %why, "The last log lines were not sent");
+        }
     }
 }
 
@@ -143,21 +162,16 @@ fn all_series(instrument: &Instrument) -> Option<Stream> {
 }
 
 /// A second call changes nothing.
-fn start_logs(log: &Log) {
+fn start_logs(log: &Log, loggers: Option<&SdkLoggerProvider>) {
     // The libraries below us are heard from `warn` on; the configuration has checked the level.
     let level = &log.level;
     let filter = EnvFilter::new(format!("warn,tidegate={level}"));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_span_events(FmtSpan::NONE)
-        .with_writer(io::stderr);
-    let started = match log.format {
-        Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
-        Format::Pretty => lines
-            .with_target(false)
-            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-            .try_init(),
-    };
-    // Somebody has started it: a test with several nodes.
-    drop(started);
+    let lines = lines::layer(log.format, io::stderr).with_filter(filter);
+    let sent = loggers.map(|loggers| {
+        // What sends them has words, too, and they would be sent, and so on.
+        let filter = EnvFilter::new(format!("off,tidegate={level},async_nats=warn"));
+        OpenTelemetryTracingBridge::new(loggers).with_filter(filter)
+    });
+    // If it fails, somebody has started it: a test with several nodes.
+    drop(tracing_subscriber::registry().with(lines).with(sent).try_init());
 }

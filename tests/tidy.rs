@@ -34,7 +34,7 @@ const SIDEWAYS: [(&str, &str); 5] = [
     ("publication", "topic"),    // a Publication is on one Topic
 ];
 /// Rule 2: external crates, and the only modules that name them; each can be replaced there.
-const HOMES: [(&str, &str); 15] = [
+const HOMES: [(&str, &str); 16] = [
     ("actix_web actix_ws utoipa::path utoipa_actix_web", "http"), // routes and handshakes
     ("actix_http", "http shard::socket"), // the socket that is taken over speaks its codec
     ("actix_server", "http node"),        // started and drained with the Node
@@ -49,6 +49,7 @@ const HOMES: [(&str, &str); 15] = [
     ("config", "config"),                 // modules own their Config; layers meet once
     ("sysinfo", "cli::dev"),              // what the demo page charts
     ("opentelemetry_sdk opentelemetry_otlp opentelemetry_prometheus prometheus", "telemetry"),
+    ("opentelemetry_appender_tracing", "telemetry"),
     ("tracing_subscriber", "telemetry"), // libraries write logs; one place reads them
 ];
 /// Rule 2: external crates, and modules that never name them. A Shard hands on bytes encoded once.

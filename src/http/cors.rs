@@ -10,7 +10,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _};
+use actix_web::{Error, HttpMessage as _, HttpResponse};
 
 use super::State;
 use super::listener::Upgrading;
@@ -44,7 +44,7 @@ pub(super) async fn guard(
         request.into_response(HttpResponse::new(StatusCode::URI_TOO_LONG))
     } else if !admitted && !upgrading {
         let problem = Problem::new(Code::Origin, "this page's Origin is not allowed here");
-        request.into_response(problem.error_response())
+        request.into_response(HttpResponse::from_error(problem))
     } else if guarded && is_preflight(&request) {
         request.into_response(preflight())
     } else {

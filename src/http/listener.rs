@@ -29,6 +29,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _};
 use bytes::{Bytes, BytesMut};
+use opentelemetry::Context;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -175,6 +176,7 @@ where
 /// The socket leaves HTTP.
 fn take_over(mut response: HttpResponse, framed: Framed<Patient, h1::Codec>) -> Result<(), Error> {
     let handshake = response.extensions_mut().remove::<Handshake>().unwrap_or_default();
+    let span = response.extensions_mut().remove::<Context>();
     let Some(pass) = response.extensions_mut().remove::<Pass>() else {
         // Only the route answers 101, and it leaves a pass.
         return Ok(());
@@ -183,6 +185,7 @@ fn take_over(mut response: HttpResponse, framed: Framed<Patient, h1::Codec>) -> 
     let FramedParts { io, mut codec, read_buf, mut write_buf, .. } = framed.into_parts();
     let head = response.drop_body().into();
     codec.encode(Message::Item((head, BodySize::Stream)), &mut write_buf)?;
+    let _span = span.map(Context::attach);
     shard::adopt(Takeover {
         socket: io.into_socket(),
         head: Bytes::copy_from_slice(&write_buf),

@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
+use tracing::{debug, error};
 
 use crate::auth::Denied;
 use crate::feed::PageError;
@@ -29,6 +30,27 @@ struct Parts {
     header: Option<(HeaderName, HeaderValue)>,
 }
 
+/// An answer that is an error, as RFC 9457 has it.
+#[derive(Serialize)]
+pub(super) struct Body<'a> {
+    /// Names the kind of error, as `code` does.
+    r#type: String,
+    /// What the status says, in words.
+    title: &'a str,
+    status: u16,
+    /// For developers.
+    detail: &'a str,
+    code: &'static str,
+    /// Whether the same can succeed later.
+    retryable: bool,
+    /// When, if that is known; there with each 429 and 503.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    /// The trace that the request belongs to, where traces are on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+}
+
 impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Error::new(code, detail).into()
@@ -44,6 +66,28 @@ impl Problem {
     pub(super) fn at(mut self, limit: Limit) -> Self {
         self.0.error.limit = Some(limit);
         self
+    }
+
+    /// The body of its answer, to a request of this trace.
+    pub(super) fn text(&self, trace_id: Option<&str>) -> String {
+        let Parts { error, status, .. } = &*self.0;
+        let code = error.code.text();
+        let body = Body {
+            r#type: format!("urn:tidegate:error:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: &error.message,
+            code,
+            retryable: error.retryable(),
+            retry_after_ms: self.retry_after_ms(),
+            trace_id,
+        };
+        serde_json::to_string(&body).unwrap_or_default()
+    }
+
+    fn retry_after_ms(&self) -> Option<u64> {
+        let told = matches!(self.0.status.as_u16(), 429 | 503).then_some(RETRY_AFTER_MS);
+        self.0.error.retry_after_ms.or(told)
     }
 
     /// The same with one more header.
@@ -91,27 +135,24 @@ impl ResponseError for Problem {
         self.0.status
     }
 
-    /// Its answer; here the bound that was met is counted.
+    /// Its answer; here the bound that was met is counted, and the refusal logged.
     fn error_response(&self) -> HttpResponse {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            r#type: String,
-            title: &'a str,
-            status: u16,
-            detail: &'a str,
-            code: &'a str,
-            retryable: bool,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            retry_after_ms: Option<u64>,
-        }
         let Parts { error, status, header } = &*self.0;
         if let Some(limit) = error.limit {
             shard::count(limit);
         }
-        let told = matches!(status.as_u16(), 429 | 503).then_some(RETRY_AFTER_MS);
-        let retry_after_ms = error.retry_after_ms.or(told);
+        match error.code {
+            Code::Internal => {
+                error!(error.code = "internal", why = %error.message, "A request failed")
+            }
+            code => debug!(
+                error.code = code.text(),
+                http.status = status.as_u16(),
+                "A request was refused"
+            ),
+        }
         let mut response = HttpResponse::build(*status);
-        if let Some(ms) = retry_after_ms {
+        if let Some(ms) = self.retry_after_ms() {
             response.insert_header((header::RETRY_AFTER, ms.div_ceil(1_000).max(1).to_string()));
         }
         if *status == StatusCode::UNAUTHORIZED {
@@ -120,18 +161,7 @@ impl ResponseError for Problem {
         if let Some((name, value)) = header {
             response.insert_header((name.clone(), value.clone()));
         }
-        let code = error.code.text();
-        let body = Body {
-            r#type: format!("urn:tidegate:error:{code}"),
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            detail: &error.message,
-            code,
-            retryable: error.retryable(),
-            retry_after_ms,
-        };
-        let body = serde_json::to_string(&body).unwrap_or_default();
-        response.content_type("application/problem+json").body(body)
+        response.content_type("application/problem+json").body(self.text(None))
     }
 }
 
@@ -152,6 +182,6 @@ impl actix_web::Responder for Problem {
     type Body = actix_web::body::BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
-        self.error_response()
+        HttpResponse::from_error(self)
     }
 }

@@ -25,6 +25,7 @@ use crate::protocol::frame::Heartbeat;
 use crate::protocol::stream::Item;
 use crate::protocol::{Close, Envelope, Push, json};
 use crate::session::{Moment, Session};
+use crate::span::Begun;
 
 /// Most pieces of one `writev`; the kernel takes 1,024.
 const PIECES_MAX: usize = 512;
@@ -70,6 +71,8 @@ pub(super) struct Connection {
     pub(super) weighed: u32,
     /// Something in its Outbox is followed.
     pub(super) followed: bool,
+    /// The span of the request that it began with.
+    pub(super) begun: Option<Begun>,
 }
 
 /// What was written to a socket.

@@ -14,6 +14,7 @@ use super::{Key, Shard};
 use crate::protocol::Close;
 use crate::protocol::error::Code;
 use crate::session::Moment;
+use crate::span::Begun;
 
 /// How long a goodbye may take: to leave, and for the peer to shut its side.
 const GOODBYE_MS: u64 = 1_000;
@@ -37,7 +38,7 @@ impl Shard {
         let lasted_ms = now.0 - connection.opened.0;
         connection.session.end(&mut outputs);
         connection.unread = None;
-        let followed = connection.followed;
+        let (followed, begun) = (connection.followed, connection.begun.take());
         connection.goodbye = Some(Goodbye { until: Moment(now.0 + GOODBYE_MS), shut: false });
         let mut writes = Writes::default();
         connection.say_goodbye(&close, now, &mut writes);
@@ -52,6 +53,7 @@ impl Shard {
         for output in outputs {
             self.carry_out(key, output);
         }
+        let _begun = begun.as_ref().map(Begun::enter);
         info!(
             connection.id = %self.name(key),
             connection.user = user.as_deref().map(cut),

@@ -56,6 +56,7 @@ use crate::protocol::{Close, Envelope, Limit, Push, Reply, json};
 use crate::publication::Draft;
 use crate::publisher::Publisher;
 use crate::session::{self, Handshake, Input, Moment, Now, Output, Session};
+use crate::span::Begun;
 use crate::topic::Pattern;
 use connection::{Connection, Frame, Wire, Writes};
 use counts::{Asked, Counts, Transport};
@@ -406,6 +407,7 @@ impl Shard {
             goodbye: None,
             weighed: 0,
             followed: false,
+            begun: Begun::here(),
         };
         let reached = &self.counts.reached[connection.transport() as usize];
         reached.connections.add(1);

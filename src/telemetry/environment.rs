@@ -17,6 +17,8 @@ pub(super) struct Environment {
     pub(super) metrics: bool,
     /// Traces are sent.
     pub(super) traces: bool,
+    /// Logs are sent, besides going to standard error.
+    pub(super) logs: bool,
     /// `traceparent` is read and written.
     pub(super) propagates: bool,
     /// What is asked for and not done, in words.
@@ -44,12 +46,10 @@ impl Environment {
         if variable("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
             return Ok(Self { propagates, ignored, ..Self::default() });
         }
-        if variable("OTEL_LOGS_EXPORTER").is_some_and(|text| text != "none" && text != "console") {
-            ignored.push("OTEL_LOGS_EXPORTER: logs go to standard error alone".to_owned());
-        }
         Ok(Self {
             metrics: sends("METRICS", &["prometheus"], &variable)?,
             traces: sends("TRACES", &[], &variable)?,
+            logs: sends("LOGS", &["console"], &variable)?,
             propagates,
             ignored,
         })
@@ -113,26 +113,32 @@ mod tests {
         assert_eq!(read(&[]).unwrap(), quiet);
         assert_eq!(read(&[("OTEL_TRACES_EXPORTER", "otlp"), (ENDPOINT, " ")]).unwrap(), quiet);
         let all = read(&[(ENDPOINT, "http://c:4318")]).unwrap();
-        assert_eq!(all, Environment { metrics: true, traces: true, ..quiet });
+        assert_eq!(all, Environment { metrics: true, traces: true, logs: true, ..quiet });
         let one = read(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c:4318/v1/traces")]);
-        assert!(one.as_ref().unwrap().traces && !one.unwrap().metrics);
+        assert_eq!(
+            one.unwrap(),
+            Environment { traces: true, propagates: true, ..read(&[]).unwrap() }
+        );
     }
 
     /// The variables that the SDK ignores do what users of other SDKs expect.
     #[test]
     fn what_is_turned_off_is_off() {
         let on = (ENDPOINT, "http://c:4318");
-        for (name, value, metrics, traces) in [
-            ("OTEL_SDK_DISABLED", "TRUE", false, false),
-            ("OTEL_SDK_DISABLED", "false", true, true),
-            ("OTEL_TRACES_EXPORTER", "none", true, false),
-            ("OTEL_METRICS_EXPORTER", "none", false, true),
-            ("OTEL_METRICS_EXPORTER", "prometheus", false, true),
-            ("OTEL_METRICS_EXPORTER", "otlp,prometheus", true, true),
-            (PROTOCOL, HTTP_PROTOBUF, true, true),
+        for (name, value, signals) in [
+            ("OTEL_SDK_DISABLED", "TRUE", [false, false, false]),
+            ("OTEL_SDK_DISABLED", "false", [true, true, true]),
+            ("OTEL_TRACES_EXPORTER", "none", [true, false, true]),
+            ("OTEL_METRICS_EXPORTER", "none", [false, true, true]),
+            ("OTEL_METRICS_EXPORTER", "prometheus", [false, true, true]),
+            ("OTEL_METRICS_EXPORTER", "otlp,prometheus", [true, true, true]),
+            ("OTEL_LOGS_EXPORTER", "none", [true, true, false]),
+            ("OTEL_LOGS_EXPORTER", "console", [true, true, false]),
+            ("OTEL_LOGS_EXPORTER", "otlp,console", [true, true, true]),
+            (PROTOCOL, HTTP_PROTOBUF, [true, true, true]),
         ] {
             let read = read(&[on, (name, value)]).unwrap();
-            assert_eq!((read.metrics, read.traces), (metrics, traces), "{name}={value}");
+            assert_eq!([read.metrics, read.traces, read.logs], signals, "{name}={value}");
         }
         assert!(!read(&[("OTEL_PROPAGATORS", "none")]).unwrap().propagates);
         assert!(!read(&[("OTEL_PROPAGATORS", "b3")]).unwrap().ignored.is_empty());
@@ -148,6 +154,7 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
             ("OTEL_TRACES_EXPORTER", "zipkin"),
             ("OTEL_METRICS_EXPORTER", "console"),
+            ("OTEL_LOGS_EXPORTER", "otlp_json"),
         ] {
             let words = read(&[on, (name, value)]).unwrap_err();
             assert!(words.starts_with(name) && words.contains(value), "{words}");

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use futures_util::StreamExt as _;
+use opentelemetry_proto::tonic::common::v1::AnyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Attribute;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use reqwest::Method;
+use serde_json::Value;
 
 use crate::harness::{Browser, Collector, Gateway, Grants, Nats, SOON, Settings, run, soon, until};
 
@@ -28,6 +31,7 @@ fn settings(nats: &Nats, collector: &Collector) -> Settings {
         .environment("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())
         .environment("OTEL_BSP_SCHEDULE_DELAY", "50")
         .environment("OTEL_METRICS_EXPORTER", "none")
+        .environment("OTEL_LOGS_EXPORTER", "none")
 }
 
 /// So many clients of a Topic, all live.
@@ -238,6 +242,89 @@ fn metrics_are_sent_when_asked_for() {
             ours.filter(missing).count() == 0
         })
         .await;
+    });
+}
+
+/// What a log line says, and its attribute of this name.
+fn told(line: &LogRecord, name: &str) -> (String, String) {
+    let text = |value: &Option<AnyValue>| match value.clone().and_then(|value| value.value) {
+        Some(Attribute::StringValue(text)) => text,
+        _ => String::new(),
+    };
+    let found = line.attributes.iter().find(|one| one.key == name);
+    (text(&line.body), found.map(|one| text(&one.value)).unwrap_or_default())
+}
+
+/// A refused request says its trace in the problem and in its log line, a Connection in the line at its
+/// end: whoever is shown the one finds the others. Only a node that has traces says any.
+#[test]
+fn a_problem_and_its_log_line_say_the_trace() {
+    run(async {
+        let (nats, collector) = (Nats::with_streams().await, Collector::start().await);
+        let settings = settings(&nats, &collector)
+            .environment("OTEL_LOGS_EXPORTER", "otlp")
+            .environment("OTEL_BLRP_SCHEDULE_DELAY", "50");
+        let gateway = Gateway::start(settings).await;
+        for (path, code) in [
+            ("/v1/topics/elsewhere.a/messages", "unauthenticated"),
+            ("/v1/topics/open.a/nothing", "not_found"),
+            ("/v1/connect", "bad_message"),
+        ] {
+            let request = gateway.request(Method::GET, path).header("traceparent", parent("01"));
+            let answer = request.send().await.expect("an answer");
+            let told_as = answer.headers()["traceresponse"].to_str().expect("text").to_owned();
+            let length = answer.content_length().expect("a length");
+            let body = answer.bytes().await.expect("a body");
+            assert_eq!(body.len() as u64, length, "{path}");
+            let problem: Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!((&problem["code"], &problem["trace_id"]), (&code.into(), &TRACE.into()));
+            let refused = (String::from("A request was refused"), code.to_owned());
+            let is_its = |line: &LogRecord| {
+                let span = told_as.contains(&hex(&line.span_id));
+                told(line, "error.code") == refused && hex(&line.trace_id) == TRACE && span
+            };
+            until("its log line has come", SOON, || async {
+                collector.logs().iter().any(|(_, line)| is_its(line))
+            })
+            .await;
+        }
+        drop(gateway.browser("").await);
+        until("the Connection's line has come", SOON, || async {
+            collector.logs().iter().any(|(_, line)| {
+                let (words, id) = told(line, "connection.id");
+                words == "Connection ended" && !id.is_empty() && line.trace_id.len() == 16
+            })
+        })
+        .await;
+
+        let alone = Gateway::start(Settings::open()).await;
+        let request = alone.request(Method::GET, "/v1/connect").header("traceparent", parent("01"));
+        let problem = request.send().await.expect("an answer").json::<Value>().await.expect("JSON");
+        assert_eq!(problem.get("trace_id"), None);
+    });
+}
+
+/// Log lines are sent if they are asked for, the last ones when the node ends. What sends them logs,
+/// too, at the level of these tests, and none of that is sent: each line would make another.
+#[test]
+fn log_lines_are_sent_and_nothing_about_it() {
+    run(async {
+        let (nats, collector) = (Nats::with_streams().await, Collector::start().await);
+        let settings = settings(&nats, &collector)
+            .environment("OTEL_LOGS_EXPORTER", "otlp")
+            .environment("OTEL_BLRP_SCHEDULE_DELAY", "20");
+        let mut gateway = Gateway::start(settings).await;
+        until("lines have come", SOON, || async { !collector.logs().is_empty() }).await;
+        for _ in 0..20 {
+            post(&gateway, "open.a", &parent("01")).await;
+        }
+        gateway.signal("TERM");
+        assert_eq!(gateway.ended(Duration::from_secs(20)).await, Some(0));
+        let logs = collector.logs();
+        assert!(logs.iter().any(|(_, line)| told(line, "").0 == "Node ended"), "{logs:?}");
+        for (said, _) in &logs {
+            assert!(said.starts_with("tidegate") || said.starts_with("async_nats"), "{said}");
+        }
     });
 }
 

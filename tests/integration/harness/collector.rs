@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
@@ -27,6 +29,7 @@ struct State {
     connections: AtomicUsize,
     spans: Mutex<Vec<Span>>,
     metrics: Mutex<Vec<Metric>>,
+    logs: Mutex<Vec<(String, LogRecord)>>,
 }
 
 impl Collector {
@@ -66,6 +69,11 @@ impl Collector {
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         self.state.metrics.lock().expect("nobody panics with it").clone()
     }
+
+    /// The log lines that have come, with where each was said.
+    pub(crate) fn logs(&self) -> Vec<(String, LogRecord)> {
+        self.state.logs.lock().expect("nobody panics with it").clone()
+    }
 }
 
 /// Takes requests of one connection until it ends.
@@ -98,6 +106,15 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
                 let scopes = request.resource_metrics.into_iter().flat_map(|one| one.scope_metrics);
                 let metrics = scopes.flat_map(|scope| scope.metrics);
                 state.metrics.lock().expect("nobody panics with it").extend(metrics);
+            }
+            Some("/v1/logs") => {
+                let request = ExportLogsServiceRequest::decode(&*body).expect("log lines");
+                let scopes = request.resource_logs.into_iter().flat_map(|one| one.scope_logs);
+                let lines = scopes.flat_map(|scope| {
+                    let said = scope.scope.map(|scope| scope.name).unwrap_or_default();
+                    scope.log_records.into_iter().map(move |line| (said.clone(), line))
+                });
+                state.logs.lock().expect("nobody panics with it").extend(lines);
             }
             other => panic!("nothing goes to {other:?}"),
         }
