@@ -12,7 +12,7 @@ test: check tools sdk
 	cd sdk && $(NODE) npm run test:integration
 	cd sdk && $(NODE) npm run test:browser
 
-tools: $(TOOLS)/.installed tests/chart/node_modules/.installed
+tools: $(TOOLS)/.installed tests/chart/node_modules/.installed tests/documents/node_modules/.installed
 
 $(TOOLS)/.installed: tests/tools.txt
 	python3 -m venv $(TOOLS)
@@ -32,6 +32,11 @@ sdk/node_modules/.installed: sdk/package-lock.json $(TOOLS)/.installed
 # Schemas of objects that Kubernetes does not know itself.
 tests/chart/node_modules/.installed: tests/chart/package-lock.json $(TOOLS)/.installed
 	cd tests/chart && $(NODE) npm ci --ignore-scripts
+	touch $@
+
+# What reads AsyncAPI.
+tests/documents/node_modules/.installed: tests/documents/package-lock.json $(TOOLS)/.installed
+	cd tests/documents && $(NODE) npm ci --ignore-scripts
 	touch $@
 
 # The chart on the cluster that kubectl points at: tests/e2e/run.sh says what it needs.

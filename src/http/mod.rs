@@ -5,16 +5,21 @@
 //! WebSocket leaves it with its handshake: from then on its Shard has the bare socket. A stream stays:
 //! its Shard has a queue, and the body of its answer takes from that.
 
+#[cfg(test)]
+mod asyncapi;
 mod body;
 mod control;
 mod cors;
 mod credentials;
 pub mod dev;
+mod documents;
 mod events;
 mod health;
 mod history;
 pub mod listener;
 mod meters;
+#[cfg(test)]
+mod openapi;
 mod patience;
 mod problem;
 mod publish;
@@ -188,6 +193,18 @@ fn client_routes(routes: &mut ServiceConfig, state: &State) {
             web::resource("/tidegate.js")
                 .route(web::get().to(sdk::script))
                 .route(web::head().to(sdk::script))
+                .default_service(web::to(async || problem::method_not_allowed("GET, HEAD"))),
+        )
+        .service(
+            web::resource("/openapi.json")
+                .route(web::get().to(documents::openapi))
+                .route(web::head().to(documents::openapi))
+                .default_service(web::to(async || problem::method_not_allowed("GET, HEAD"))),
+        )
+        .service(
+            web::resource("/asyncapi.json")
+                .route(web::get().to(documents::asyncapi))
+                .route(web::head().to(documents::asyncapi))
                 .default_service(web::to(async || problem::method_not_allowed("GET, HEAD"))),
         )
         .default_service(web::to(problem::not_found));

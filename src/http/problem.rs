@@ -32,6 +32,8 @@ struct Parts {
 
 /// An answer that is an error, as RFC 9457 has it.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Problem"))]
 pub(super) struct Body<'a> {
     /// Names the kind of error, as `code` does.
     r#type: String,
@@ -40,6 +42,7 @@ pub(super) struct Body<'a> {
     status: u16,
     /// For developers.
     detail: &'a str,
+    #[cfg_attr(test, schemars(with = "Code"))]
     code: &'static str,
     /// Whether the same can succeed later.
     retryable: bool,

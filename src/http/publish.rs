@@ -24,24 +24,44 @@ const NDJSON: &str = "application/x-ndjson";
 
 /// What became of one Publication.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum Outcome {
-    Published {
-        id: Box<str>,
-        topic: Topic,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        cursor: Option<Cursor>,
-        stored: bool,
-        duplicate: bool,
-    },
-    Refused {
-        topic: String,
-        code: &'static str,
-        message: String,
-        retryable: bool,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after_ms: Option<u64>,
-    },
+    Published(Receipt),
+    Refused(Refused),
+}
+
+/// A Publication was taken.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Receipt {
+    /// Of the publication, as in its `message`.
+    id: Box<str>,
+    topic: Topic,
+    /// Its place, where history keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<Cursor>,
+    /// Whether history keeps it.
+    stored: bool,
+    /// Whether it was there already, under the same key.
+    duplicate: bool,
+}
+
+/// One of a batch was not.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Refused {
+    /// As it was written.
+    topic: String,
+    #[cfg_attr(test, schemars(with = "Code"))]
+    code: &'static str,
+    /// For developers.
+    message: String,
+    /// Whether the same can succeed later.
+    retryable: bool,
+    /// When, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 /// `POST /v1/topics/{topic}/messages`: the body is the payload.
@@ -83,7 +103,7 @@ async fn publish(
     let trace = trace::read(request);
     let draft = Draft { topic, payload, key, trace };
     let published = state.publisher.publish(claims, None, draft).await?;
-    Ok(HttpResponse::Ok().json(Outcome::from(published)))
+    Ok(HttpResponse::Ok().json(Receipt::from(published)))
 }
 
 /// `POST /v1/publish`: many at once, in order, as `{"messages": […]}` or one a line.
@@ -112,8 +132,11 @@ pub(super) async fn batch(
     Ok(HttpResponse::Ok().json(Results { results: outcomes }))
 }
 
+/// What became of a batch.
 #[derive(Serialize)]
-struct Results {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Results {
+    /// For each item and topic, in order.
     results: Vec<Outcome>,
 }
 
@@ -191,18 +214,18 @@ impl Item<'_> {
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(published) => published.into(),
+            Ok(published) => Outcome::Published(published.into()),
             Err(error) => {
                 if let Some(limit) = error.limit {
                     shard::count(limit);
                 }
-                Outcome::Refused {
+                Outcome::Refused(Refused {
                     topic: topic.to_owned(),
                     code: error.code.text(),
                     retryable: error.retryable(),
                     retry_after_ms: error.retry_after_ms,
                     message: error.message.into_owned(),
-                }
+                })
             }
         }
     }
@@ -285,9 +308,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {
     }
 }
 
-impl From<Published> for Outcome {
+impl From<Published> for Receipt {
     fn from(done: Published) -> Self {
-        Self::Published {
+        Self {
             id: done.id,
             topic: done.topic,
             cursor: done.cursor,

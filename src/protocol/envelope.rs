@@ -67,19 +67,28 @@ impl Envelope {
     }
 }
 
+/// All of the `message` Push but its payload.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Head<'a> {
+    r#type: &'static str,
+    /// Where it was published, never a pattern.
+    topic: &'a Topic,
+    /// Names it. Not to be taken apart.
+    id: &'a str,
+    /// Its place, where history keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<Cursor>,
+    /// When it was stored; on best effort, when a node took it.
+    #[cfg_attr(test, schemars(with = "Timestamp"))]
+    time: String,
+    /// The `sub` of the token it was published with, as the node wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+}
+
 /// Writes the `message` Push.
 fn message(publication: &Publication, cursor: Option<Cursor>) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Head<'a> {
-        r#type: &'static str,
-        topic: &'a Topic,
-        id: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        cursor: Option<Cursor>,
-        time: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        user: Option<&'a str>,
-    }
     let head = Head {
         r#type: "message",
         topic: &publication.topic,

@@ -15,12 +15,13 @@ use crate::topic::{Pattern, Topic};
 
 /// What a client puts on a Command to know its Reply: 1-64 bytes of text, or an integer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Id {
     /// Text, 1-64 bytes.
-    Text(Box<str>),
+    Text(#[cfg_attr(test, schemars(length(min = 1, max = 64)))] Box<str>),
     /// 0 to 2^53-1, so that JavaScript can hold it.
-    Number(u64),
+    Number(#[cfg_attr(test, schemars(range(max = 9_007_199_254_740_991_u64)))] u64),
 }
 
 /// One ask of a client.
@@ -132,6 +133,7 @@ pub enum Heartbeat {
 
 /// The limits that a client should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Limits {
     /// Largest payload of a Publication, in bytes.
     pub message_bytes: usize,
@@ -147,6 +149,7 @@ pub struct Limits {
 
 /// The answer to one ask.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Reply {
     /// The Connection is open.
@@ -229,6 +232,7 @@ pub enum Reply {
         topic: Topic,
         /// As they were pushed, oldest first.
         #[serde(serialize_with = "super::json::items")]
+        #[cfg_attr(test, schemars(with = "Vec<super::Envelope>"))]
         items: Vec<Bytes>,
         /// Where the next page begins, if there is more.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -242,6 +246,7 @@ pub enum Reply {
     },
     /// The ask was refused.
     #[serde(serialize_with = "super::json::error")]
+    #[cfg_attr(test, schemars(with = "super::schema::Refused"))]
     Error {
         /// Of the refused Command.
         id: Option<Id>,
@@ -255,6 +260,7 @@ pub enum Reply {
 
 /// What the node sends unasked, besides Publications.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Push {
     /// A further part of what a Subscription missed.

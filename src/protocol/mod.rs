@@ -11,6 +11,8 @@ pub mod frame;
 pub mod json;
 pub mod limit;
 pub mod replay;
+#[cfg(test)]
+pub(crate) mod schema;
 pub mod stream;
 
 pub use close::Close;

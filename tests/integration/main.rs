@@ -26,6 +26,8 @@ mod deaths;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod event_source;

@@ -15,6 +15,7 @@ pub(crate) mod operator;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;
+pub(crate) mod tool;
 
 pub(crate) use balancer::Balancer;
 pub(crate) use browser::Browser;
