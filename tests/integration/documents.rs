@@ -4,15 +4,22 @@
 //! That they are those of the code's types is a test of the library, which makes them.
 
 use std::fs;
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::harness::tool::{fed, place, said, skipped, tool};
-use crate::harness::{Gateway, Grants, Settings, run};
+use crate::harness::{Gateway, Grants, Settings, run, until};
 
 const OPENAPI: &str = include_str!("../../proto/openapi.json");
 const ASYNCAPI: &str = include_str!("../../proto/asyncapi.json");
+
+/// What is held against every answer.
+const CHECKS: &str = "no_fault_of_its_own,status_code_conformance,content_type_conformance,\
+                      response_headers_conformance,response_schema_conformance";
+/// What it takes on a quiet machine, many times.
+const ASKING: Duration = Duration::from_secs(300);
 
 /// Vectors that are refused though their schema takes them: no schema sees a field that comes twice, how
 /// deep a text nests, how many bytes it has, or how a number is written; and to Python the end of a
@@ -245,5 +252,54 @@ fn the_lines_of_a_stream_are_what_the_schemas_say() {
         let cases: Vec<_> = lines.into_iter().map(|line| ("StreamLine".to_owned(), line)).collect();
         let Some(faults) = faults(OPENAPI, &cases) else { return };
         assert!(faults.iter().all(Option::is_none), "{faults:?}");
+    });
+}
+
+/// Asked at random, and at the edges of what the document says, a node answers as it says: with no
+/// status, header or body that is not there, and never by a fault of its own. What it does with
+/// streams, which do not end by themselves, other tests show.
+#[test]
+fn what_is_asked_at_random_is_answered_as_documented() {
+    let Some(mut asker) = tool("schemathesis") else { return };
+    run(async {
+        let settings = Settings::default()
+            .line("namespaces: {kept: {history: {messages: 10}}}")
+            .limit("commands_per_second: 100000")
+            .limit("commands_burst: 100000");
+        let gateway = Gateway::start(settings).await;
+        let token = Gateway::token("ana", &Grants::all(&[">"]));
+        let folder = tempfile::tempdir().expect("a folder");
+        asker
+            // It leaves files where it is.
+            .current_dir(folder.path())
+            .env("SCHEMATHESIS_HOOKS", "hooks")
+            .env("PYTHONPATH", place("tests/documents"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .args(["--no-color", "run"])
+            .arg(place("proto/openapi.json"))
+            .args(["--url", &format!("http://{}", gateway.client)])
+            .args(["--header", &format!("Authorization: Bearer {token}")])
+            .args(["--exclude-path", "/v1/events", "--phases", "examples,coverage,fuzzing"])
+            .args(["--checks", CHECKS, "--seed", "7", "--max-examples", "12", "--workers", "1"])
+            .args([
+                "--request-timeout",
+                "30",
+                "--warnings",
+                "off",
+                "--suppress-health-check",
+                "all",
+            ]);
+        let words = folder.path().join("words");
+        let file = fs::File::create(&words).expect("a file");
+        let mut asker = asker.stdout(file).spawn().expect("it starts");
+        let mut status = None;
+        until("everything is asked", ASKING, || {
+            status = asker.try_wait().expect("a process");
+            let ended = status.is_some();
+            async move { ended }
+        })
+        .await;
+        let words = fs::read_to_string(words).expect("its words");
+        assert!(status.is_some_and(|status| status.success()), "{words}");
     });
 }
