@@ -18,7 +18,7 @@ use crate::protocol::error::Code;
 use crate::topic::{Pattern, Topic};
 
 /// Longest name of a Connection, in bytes; those that nodes give are much shorter.
-const CONNECTION_BYTES_MAX: usize = 128;
+pub(super) const CONNECTION_BYTES_MAX: usize = 128;
 
 /// The body of `POST /v1/disconnect`. Unknown fields are nothing to us.
 #[derive(Deserialize)]
@@ -31,17 +31,36 @@ struct Asked {
     token_id: Option<String>,
 }
 
+/// What became of it.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Disconnected"))]
+pub(super) struct Ended {
+    /// Connections and streams that have ended, as far as nodes have answered.
+    closed: usize,
+    /// Nodes that have not.
+    silent_nodes: usize,
+}
+
+/// A page of `GET /v1/topics`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "TopicPage"))]
+pub(super) struct Page {
+    topics: Vec<Topic>,
+    /// Where the next page begins; absent from the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Topic>,
+    /// Nodes that have not answered.
+    silent_nodes: usize,
+}
+
 /// `POST /v1/disconnect`: sends a user, a Token or a Connection away, from every node.
 pub(super) async fn disconnect(
     request: HttpRequest,
     payload: Payload,
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    #[derive(Serialize)]
-    struct Answer {
-        closed: usize,
-        silent_nodes: usize,
-    }
     let claims = credentials::claims(&request, &state)?;
     let name = may_disconnect(&claims)?;
     let bound = (Limit::BatchBytes, state.config.batch_bytes);
@@ -57,7 +76,7 @@ pub(super) async fn disconnect(
         disconnect.silent_nodes = silent_nodes,
         "Connections were ended by request"
     );
-    Ok(HttpResponse::Ok().json(Answer { closed, silent_nodes }))
+    Ok(HttpResponse::Ok().json(Ended { closed, silent_nodes }))
 }
 
 /// The name of a key that may; only a key can.
@@ -101,13 +120,6 @@ pub(super) async fn topics(
     request: HttpRequest,
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    #[derive(Serialize)]
-    struct Answer {
-        topics: Vec<Topic>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next: Option<Topic>,
-        silent_nodes: usize,
-    }
     let claims = credentials::claims(&request, &state)?;
     let listing = query::listing(&request)?;
     let below = listing.prefix.as_ref().map_or_else(|| ">".to_owned(), |one| format!("{one}.>"));
@@ -127,8 +139,8 @@ pub(super) async fn topics(
     let next = topics.last().filter(|_| more).cloned();
     // The Topic that is the prefix may be covered, or only what is below it.
     topics.retain(|topic| claims.allows(Verb::History, &Pattern::from(topic)).is_ok());
-    let answer = Answer { topics, next, silent_nodes };
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, FRESH)).json(answer))
+    let page = Page { topics, next, silent_nodes };
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, FRESH)).json(page))
 }
 
 fn bad(words: String) -> Problem {

@@ -20,7 +20,8 @@ use utoipa::openapi::{
     Content, InfoBuilder, License, OpenApiBuilder, Ref, Required, ResponseBuilder, Server,
 };
 
-use super::{documents, problem, publish};
+use super::{control, documents, problem, publish};
+use crate::auth::{SUBJECT_BYTES_MAX, TOKEN_ID_BYTES_MAX};
 use crate::protocol::{Close, Code, Envelope, Push, schema};
 use crate::publication::Cursor;
 use crate::topic::{Pattern, Topic};
@@ -30,7 +31,7 @@ const LINES: &str = "application/x-ndjson";
 const PROBLEM: &str = "application/problem+json";
 
 /// Every route may refuse for these.
-const ANY: [Code; 2] = [Code::Origin, Code::Internal];
+const ANY: [Code; 3] = [Code::Origin, Code::Revoked, Code::Internal];
 /// Whoever publishes is refused for these; a batch tells most of them item by item.
 const PUBLISH: [Code; 12] = [
     Code::BadMessage,
@@ -58,6 +59,16 @@ const READ: [Code; 10] = [
     Code::Forbidden,
     Code::NotFound,
     Code::NotSupported,
+    Code::Overloaded,
+    Code::BusUnavailable,
+];
+/// Whoever asks all nodes.
+const ALL_NODES: [Code; 7] = [
+    Code::BadMessage,
+    Code::Unauthenticated,
+    Code::TokenExpired,
+    Code::Forbidden,
+    Code::RateLimited,
     Code::Overloaded,
     Code::BusUnavailable,
 ];
@@ -190,6 +201,35 @@ fn routes() -> Vec<(HttpMethod, &'static str, Route)> {
                         .content(LINES, content("Lines")),
                 )
                 .refuses(&BATCH),
+        ),
+        (
+            Get,
+            "/v1/topics",
+            Route::new("listTopics", "Lists topics that somebody is subscribed to by name")
+                .take(query("prefix", "Topic", "This one and those below it."))
+                .take(query("after", "Topic", "Behind this one: the `next` of a page."))
+                .take(query("limit", "Limit", "Most topics."))
+                .answer(
+                    "200",
+                    json("A page, sorted.", "TopicPage").header("Cache-Control", of("Text")),
+                )
+                .refuses(&[&ALL_NODES[..], &[Code::InvalidTopic]].concat()),
+        ),
+        (
+            Post,
+            "/v1/disconnect",
+            Route::new("disconnect", "Sends a user, a token or a connection away, from every node")
+                .body(
+                    RequestBodyBuilder::new()
+                        .content(JSON, content("Target"))
+                        .required(Some(Required::True))
+                        .build(),
+                )
+                .answer("200", json("It is done.", "Disconnected"))
+                .refuses(
+                    &[&ALL_NODES[..], &[Code::TooBig, Code::OutcomeUnknown, Code::StorageFull]]
+                        .concat(),
+                ),
         ),
         (Get, "/tidegate.js", file("script", "The client library for browsers", "text/javascript")),
         (Head, "/tidegate.js", head("scriptHead", "Whether the client library is as it was")),
@@ -424,6 +464,8 @@ fn schemas() -> Map<String, Value> {
     generator.subschema_for::<problem::Body<'_>>();
     generator.subschema_for::<publish::Receipt>();
     generator.subschema_for::<publish::Results>();
+    generator.subschema_for::<control::Ended>();
+    generator.subschema_for::<control::Page>();
     generator.subschema_for::<Envelope>();
     generator.subschema_for::<Push>();
     generator.subschema_for::<Close>();
@@ -442,6 +484,7 @@ fn schemas() -> Map<String, Value> {
         fields["next"] = cursor.clone();
         json!({"type": "object", "required": required, "properties": fields})
     };
+    let text = |most: usize| json!({"type": "string", "minLength": 1, "maxLength": most});
     let place = "[a-z2-7]{6}-(0|[1-9a-f][0-9a-f]{0,15})(-[0-9a-f]{4})?";
     let own = json!({
         "Any": {"description": "Any JSON value."},
@@ -486,6 +529,16 @@ fn schemas() -> Map<String, Value> {
         },
         "HistoryPage": page(json!({"topic": topic}), json!(["topic", "items"])),
         "StatePage": page(json!({"cursor": cursor}), json!(["items", "cursor"])),
+        "Target": {
+            "description": "Who is to go.",
+            "type": "object",
+            "properties": {
+                "user": text(SUBJECT_BYTES_MAX),
+                "token_id": text(TOKEN_ID_BYTES_MAX),
+                "connection": text(control::CONNECTION_BYTES_MAX),
+            },
+            "oneOf": [{"required": ["user"]}, {"required": ["token_id"]}, {"required": ["connection"]}],
+        },
         "Patterns": {
             "type": "array",
             "maxItems": 128,
