@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PATTERN")]
     history: Vec<String>,
     /// Let the API key end other clients' connections
-    #[arg(long, requires = "api_key")]
+    #[arg(long, requires = "api_key", conflicts_with = "sub")]
     disconnect: bool,
     /// How long the Token is good, at most 24h
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = life)]
