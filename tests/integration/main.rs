@@ -64,6 +64,8 @@ mod origins;
 #[cfg(test)]
 mod pages;
 #[cfg(test)]
+mod panels;
+#[cfg(test)]
 mod payloads;
 #[cfg(test)]
 mod permissions;
