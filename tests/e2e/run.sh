@@ -1,18 +1,24 @@
 #!/usr/bin/env bash
 # The chart on the cluster that kubectl points at: installed beside a real NATS, tried, restarted,
-# scaled, upgraded and rolled back while clients listen and somebody publishes, and taken away again.
+# scaled, upgraded and rolled back while 200 clients listen and somebody publishes, and taken away
+# again.
 #
-#   IMAGE=tidegate.local/tidegate:1 NATS_IMAGE=nats:2.15-alpine make e2e
+#   IMAGE=tidegate.local/tidegate:1 NATS_IMAGE=nats:2.15-alpine NODE_IMAGE=node:24-alpine make e2e
 #
-# Nodes must have both images, or get them from a registry. Publisher and listener are pods of IMAGE.
-# NAMESPACE (tidegate-e2e) is made, and deleted at the end: KEEP=1 leaves it. MAX_CONNECTIONS (10000)
-# must be below what the container runtime lets a process open, and 256 more.
+# Nodes must have the images, or get them from a registry. NAMESPACE (tidegate-e2e) is made, and deleted
+# at the end: KEEP=1 leaves it. MAX_CONNECTIONS (10000) must be below what the container runtime lets a
+# process open, and 256 more. DRAIN=1 also empties a node of the cluster, and gives it back. POWER_CUT
+# may name a command that cuts a node's power, and POWER_BACK one that gives it back: both are given
+# its name. CLIENTS (200) and RATE (100 a second) are for smaller machines.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 NAMESPACE=${NAMESPACE:-tidegate-e2e}
 NATS_IMAGE=${NATS_IMAGE:-nats:2.15-alpine}
+NODE_IMAGE=${NODE_IMAGE:-node:24-alpine}
 MAX_CONNECTIONS=${MAX_CONNECTIONS:-10000}
+CLIENTS=${CLIENTS:-200}
+RATE=${RATE:-100}
 PATH="$PWD/target/tools/python/bin:$PATH"
 started=$SECONDS
 
@@ -29,13 +35,27 @@ if kubectl get namespace "$NAMESPACE" >/dev/null 2>&1; then
   missing "the namespace $NAMESPACE is there already: kubectl delete namespace $NAMESPACE"
 fi
 
+work="$(mktemp -d)"
+emptied=
 k() { kubectl --namespace "$NAMESPACE" "$@"; }
 h() { helm --namespace "$NAMESPACE" "$@"; }
 say() { printf '%4d s  %s\n' "$((SECONDS - started))" "$*"; }
-gone() {
-  [ -n "${KEEP:-}" ] || kubectl delete namespace "$NAMESPACE" --wait=false >/dev/null
+leave() {
+  [ -z "$emptied" ] || kubectl uncordon "$emptied" >/dev/null
+  [ ! -e "$work/watch" ] || kill "$(cat "$work/watch")" 2>/dev/null || true
+  [ -n "${KEEP:-}" ] || kubectl delete namespace "$NAMESPACE" "$NAMESPACE-monitoring" --ignore-not-found --wait=false >/dev/null
 }
-trap gone EXIT
+trap leave EXIT
+# Waits until a command succeeds, and fails in words if it does not in so many seconds.
+until_it() {
+  local what=$1 seconds=$2
+  shift 2
+  for _ in $(seq "$seconds"); do
+    ! "$@" >/dev/null 2>&1 || return 0
+    sleep 1
+  done
+  missing "not within $seconds s: $what"
+}
 
 # Everything in the namespace must be "restricted", or the API server refuses it.
 kubectl create namespace "$NAMESPACE" >/dev/null
@@ -48,81 +68,60 @@ say "NATS runs"
 values=(
   --set "image.repository=${IMAGE%:*}" --set "image.tag=${IMAGE##*:}"
   --set "config.limits.max_connections=$MAX_CONNECTIONS"
-  --set-json 'config.namespaces={"demo": {"history": {"messages": 100000}}}'
+  --set-json 'config.namespaces={"demo": {"history": {"messages": 10000, "max_bytes": "256MiB"}}}'
   --set drain.lameDuckSeconds=3 --set drain.windowSeconds=10 --set minReadySeconds=3
   --set terminationGracePeriodSeconds=40
   --set resources.requests.cpu=100m --set resources.requests.memory=64Mi
 )
+ours=(--selector app.kubernetes.io/name=tidegate)
 h install tidegate helm/tidegate "${values[@]}" --wait --timeout 5m >/dev/null
-say "the chart is installed: $(k get pods --selector app.kubernetes.io/name=tidegate --no-headers | wc -l) pods are ready"
-
-h test tidegate --logs
-say "helm test passed"
-
-# The client's Token comes out of the release, as one of a backend would.
-config=/etc/tidegate/config/tidegate.yaml
-token="$(k exec deployment/tidegate -- tidegate token --config $config --sub e2e --ttl 24h \
-  --subscribe 'demo.>' --publish 'demo.>' --history 'demo.>')"
-k create secret generic client --from-literal "token=$token" >/dev/null
-sed "s|GATEWAY_IMAGE|$IMAGE|" tests/e2e/client.yaml | k apply --filename - >/dev/null
-k wait --for condition=Ready pod/client --timeout 2m >/dev/null
-
-# Publishes 1, 2, 3 … one after the other, each until it is taken, always with the same key. Every line of
-# `tries` is one that was not taken at once.
-work="$(mktemp -d)"
-touch "$work/tries"
-publish() {
-  n=0
-  until [ -e "$work/stop" ]; do
-    n=$((n + 1))
-    for try in $(seq 30); do
-      k exec client -- tidegate publish demo.e2e "{\"n\":$n}" --key "e2e-$n" >/dev/null 2>"$work/why" && break
-      echo "$n: $(tail -n 1 "$work/why")" >> "$work/tries"
-      [ "$try" -lt 30 ] || { echo "$n was never taken" > "$work/failed"; return; }
-      sleep 1
-    done
-    echo "$n" > "$work/taken"
-  done
-}
-heard() { k logs client | sed --quiet 's/.*"n":\([0-9]*\).*/\1/p'; }
-until_heard() {
-  for _ in $(seq 120); do
-    [ "$(heard | tail -n 1)" = "$1" ] && return
-    sleep 1
-  done
-  missing "$1 was published, and not heard within two minutes"
-}
-
-# Nobody publishes before the client listens: what it hears begins with 0.
-for _ in $(seq 60); do
-  k exec client -- tidegate publish demo.e2e '{"n":0}' >/dev/null
-  [ -z "$(heard)" ] || break
-  sleep 1
-done
-until_heard 0
-publish &
-publisher=$!
-trap 'touch "$work/stop"; wait "$publisher" || true; gone' EXIT
-say "what is published through the Service arrives through the Service"
+say "the chart is installed: $(k get pods "${ours[@]}" --no-headers | wc -l) pods are ready"
 key="$(k get secret tidegate-keys --output jsonpath='{.data.api-key}')"
 
-# Does one thing to the release, sees it to its end, and tells how long it took and how much was
-# published meanwhile.
+# Its pod is gone when it has succeeded, logs and all.
+h test tidegate >/dev/null || { k logs tidegate-test; missing "helm test failed"; }
+say "helm test passed"
+
+# What becomes of each pod: the number that it ended with stands here before it is gone.
+k get pods "${ours[@]}" --watch --output jsonpath='{.metadata.name} {.status.containerStatuses[0].state.terminated.exitCode}{"\n"}' \
+  > "$work/pods" 2>/dev/null &
+echo $! > "$work/watch"
+ended_badly() {
+  sed --quiet 's/^\(.*\) \([0-9][0-9]*\)$/\1 \2/p' "$work/pods" | sort --unique | grep --invert-match ' 0$' \
+    | grep --invert-match --file "$work/killed" || true
+}
+echo '^nobody ' > "$work/killed"
+
+k create configmap fleet --from-file tests/e2e/fleet.mjs --from-file tidegate.mjs=sdk/dist/tidegate.js >/dev/null
+sed -e "s|NODE_IMAGE|$NODE_IMAGE|" -e "s|CLIENTS_|$CLIENTS|" -e "s|RATE_|$RATE|" tests/e2e/fleet.yaml \
+  | k apply --filename - >/dev/null
+k wait --for condition=Ready pod/fleet --timeout 2m >/dev/null
+# One of the figures that the fleet says each second.
+fleet() { k logs fleet --tail 1 | python3 -c 'import json, sys; says = json.load(sys.stdin); print(eval(sys.argv[1], {}, says))' "$1"; }
+listening() { [ "$(fleet 'connected')" = "$CLIENTS" ] && [ "$(fleet 'published')" -gt 0 ]; }
+until_it "all clients are connected" 120 listening
+say "$CLIENTS clients listen, $RATE publications a second go through the Service"
+
+# Does one thing to the release, sees it to its end, and tells what it took and what the fleet saw.
+figures='published, delivered, closes.get("1006", 0), refused, sum(tries.values()), sum(gaps.values())'
+settled() {
+  [ "$(k get pods "${ours[@]}" --no-headers | wc -l)" = "$(k get deployment tidegate --output jsonpath='{.spec.replicas}')" ]
+}
 under_load() {
   local name=$1 since=$SECONDS before
-  before="$(cat "$work/taken" 2>/dev/null || echo 0)"
+  before="$(fleet "($figures)")"
   shift
   "$@" >/dev/null
   k rollout status deployment/tidegate --timeout 10m >/dev/null
   # Pods that leave are still there then.
-  for _ in $(seq 180); do
-    [ "$(k get pods --selector app.kubernetes.io/name=tidegate --no-headers | wc -l)" \
-      -gt "$(k get deployment tidegate --output jsonpath='{.spec.replicas}')" ] || break
-    sleep 1
-  done
-  say "$name: $((SECONDS - since)) s, $(($(cat "$work/taken") - before)) publications meanwhile"
+  until_it "the pods that leave are gone" 180 settled
+  until_it "all clients are connected" 120 listening
+  say "$name: $((SECONDS - since)) s; meanwhile $(fleet "'%d published, %d delivered, %d closes 1006, %d dials refused, %d tries that were not taken, %d gaps' % tuple(now - then for now, then in zip(($figures), $before))")"
+  [ "$(fleet 'lost + twice')" = 0 ] || missing "lost: $(fleet lost), twice: $(fleet twice)"
+  [ -z "$(ended_badly)" ] || missing "pods that did not end with 0: $(ended_badly)"
 }
 upgrade=(h upgrade tidegate helm/tidegate "${values[@]}" --wait --timeout 10m)
+under_load "nothing, for a while" sleep 20
 under_load "rollout restart" k rollout restart deployment/tidegate
 under_load "scaled to 3" "${upgrade[@]}" --set replicaCount=3
 under_load "scaled to 2" "${upgrade[@]}" --set replicaCount=2
@@ -131,15 +130,65 @@ under_load "rolled back" h rollback tidegate --wait --timeout 10m
 [ "$(k get secret tidegate-keys --output jsonpath='{.data.api-key}')" = "$key" ] \
   || missing "the generated API key did not stay"
 
-touch "$work/stop"
-wait "$publisher"
-[ ! -e "$work/failed" ] || missing "$(cat "$work/failed")"
-last="$(cat "$work/taken")"
-until_heard "$last"
-heard | sed '/^0$/d' > "$work/heard"
-seq 1 "$last" | diff --brief - "$work/heard" >/dev/null \
-  || missing "not each once and in order: $(seq 1 "$last" | diff - "$work/heard" | head -n 5)"
-say "$last publications, each heard once and in order; tries that were not taken at once: $(wc -l < "$work/tries")"
+# Who is no client, and where nodes have nothing to do: open before, closed after, and open to monitoring.
+reaches() { # NAMESPACE POD PORT
+  local address
+  address="$(k get pods "${ours[@]}" --output jsonpath='{.items[0].status.podIP}')"
+  kubectl --namespace "$1" exec "$2" -- node -e "fetch('http://$address:$3/health/live', {signal: AbortSignal.timeout(5000)}).then(() => process.exit(0), () => process.exit(1))"
+}
+goes_out() {
+  local from to
+  from="$(k get pods "${ours[@]}" --output jsonpath='{.items[0].metadata.name}')"
+  to="$(k get pods "${ours[@]}" --output jsonpath='{.items[1].status.podIP}')"
+  k exec "$from" -- tidegate check --live "http://$to:8080" --sign --config /etc/tidegate/config/tidegate.yaml
+}
+stays_in() { ! goes_out; }
+kubectl create namespace "$NAMESPACE-monitoring" >/dev/null
+sed "s|NODE_IMAGE|$NODE_IMAGE|" tests/e2e/monitoring.yaml | kubectl --namespace "$NAMESPACE-monitoring" apply --filename - >/dev/null
+kubectl --namespace "$NAMESPACE-monitoring" wait --for condition=Ready pod/probe --timeout 2m >/dev/null
+reaches "$NAMESPACE" fleet 9090 || missing "the management port does not answer"
+goes_out >/dev/null || missing "a node does not reach another"
+under_load "network policy" "${upgrade[@]}" --set networkPolicy.enabled=true \
+  --set "networkPolicy.monitoringNamespace=$NAMESPACE-monitoring"
+until_it "monitoring reaches the management port" 20 reaches "$NAMESPACE-monitoring" probe 9090
+if reaches "$NAMESPACE" fleet 9090; then
+  say "SKIPPED: this cluster does not enforce network policies"
+else
+  reaches "$NAMESPACE" fleet 8080 || missing "the network policy keeps clients out"
+  until_it "a node reaches nothing that it need not" 20 stays_in
+  say "enforced: clients in, monitoring in, nobody else; out to NATS alone"
+fi
+
+# NATS and the fleet stay where they are: it is the gateways' nodes that go.
+other="$(k get pods "${ours[@]}" --output jsonpath='{range .items[*]}{.spec.nodeName}{"\n"}{end}' \
+  | grep --invert-match --line-regexp "$(k get pod nats-0 --output jsonpath='{.spec.nodeName}')" | head -n 1 || true)"
+if [ -z "${DRAIN:-}" ] || [ -z "$other" ]; then
+  say "SKIPPED: kubectl drain (DRAIN=1, and a node without NATS)"
+else
+  emptied=$other
+  under_load "drained $other" kubectl drain "$other" --ignore-daemonsets --delete-emptydir-data --force --timeout 5m
+  kubectl uncordon "$other" >/dev/null
+  emptied=
+fi
+# By their nature these end connections without a goodbye.
+if [ -n "${POWER_CUT:-}" ] && [ -n "$other" ]; then
+  under_load "spread again" k rollout restart deployment/tidegate
+  k get pods "${ours[@]}" --field-selector "spec.nodeName=$other" --output name | sed 's|^pod/|^|' >> "$work/killed"
+  $POWER_CUT "$other"
+  until_it "all clients are connected elsewhere" 300 listening
+  say "the power of $other was cut: all clients are connected again"
+  ${POWER_BACK:-true} "$other"
+  kubectl wait --for condition=Ready "node/$other" --timeout 5m >/dev/null
+  until_it "its pods are settled" 400 settled
+fi
+victim="$(k get pods "${ours[@]}" --output name | head -n 1)"
+echo "^${victim#pod/} " >> "$work/killed"
+under_load "killed a pod with grace 0" k delete "$victim" --grace-period 0 --force
+
+k exec fleet -- node -e 'process.kill(1, "SIGTERM")'
+until_it "the fleet ends" 180 k wait --for jsonpath='{.status.containerStatuses[0].state.terminated}' pod/fleet --timeout 1s
+say "the fleet: $(k logs fleet --tail 1)"
+[ "$(k get pod fleet --output jsonpath='{.status.phase}')" = Succeeded ] || missing "something was lost, or came twice"
 
 h uninstall tidegate --wait --timeout 5m >/dev/null
 left="$(k get all,configmap,secret,pdb,serviceaccount --selector app.kubernetes.io/instance=tidegate --output name 2>/dev/null | grep --invert-match '^pod/' || true)"
