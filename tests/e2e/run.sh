@@ -177,6 +177,7 @@ if [ -n "${POWER_CUT:-}" ] && [ -n "$other" ]; then
   under_load "spread again" k rollout restart deployment/tidegate
   k get pods "${ours[@]}" --field-selector "spec.nodeName=$other" --output name | sed 's|^pod/|^|' >> "$work/killed"
   $POWER_CUT "$other"
+  kubectl wait --for condition=Ready=Unknown "node/$other" --timeout 3m >/dev/null
   until_it "all clients are connected elsewhere" 300 listening
   say "the power of $other was cut: all clients are connected again"
   ${POWER_BACK:-true} "$other"
@@ -190,7 +191,7 @@ under_load "killed a pod with grace 0" k delete "$victim" --grace-period 0 --for
 k exec fleet -- node -e 'process.kill(1, "SIGTERM")'
 until_it "the fleet ends" 180 k wait --for jsonpath='{.status.containerStatuses[0].state.terminated}' pod/fleet --timeout 1s
 say "the fleet: $(k logs fleet --tail 1)"
-[ "$(k get pod fleet --output jsonpath='{.status.phase}')" = Succeeded ] || missing "something was lost, or came twice"
+[ "$(k get pod fleet --output jsonpath='{.status.containerStatuses[0].state.terminated.exitCode}')" = 0 ] || missing "something was lost, or came twice"
 
 h uninstall tidegate --wait --timeout 5m >/dev/null
 left="$(k get all,configmap,secret,pdb,serviceaccount --selector app.kubernetes.io/instance=tidegate --output name 2>/dev/null | grep --invert-match '^pod/' || true)"
