@@ -19,7 +19,7 @@ const ASYNCAPI: &str = include_str!("../../proto/asyncapi.json");
 const CHECKS: &str = "no_fault_of_its_own,status_code_conformance,content_type_conformance,\
                       response_headers_conformance,response_schema_conformance";
 /// What it takes on a quiet machine, many times.
-const ASKING: Duration = Duration::from_secs(300);
+const ASKING: Duration = Duration::from_secs(600);
 
 /// Vectors that are refused though their schema takes them: no schema sees a field that comes twice, how
 /// deep a text nests, how many bytes it has, or how a number is written; and to Python the end of a
