@@ -72,10 +72,7 @@ impl<B: Bus> Reader<B> {
         let mut is_long = false;
         while from <= until && hands.want_more() {
             coming.as_mut().await;
-            let Some(page) = coming.as_mut().take_output() else {
-                break;
-            };
-            let page = page?;
+            let page = coming.as_mut().take_output().unwrap_or(Err(ReadError::Unavailable))?;
             from = page.end.max(from) + 1;
             coming.set(maybe_done(self.some_of(from, until, topics)));
             if is_long && from <= until {

@@ -84,7 +84,7 @@ pub(super) struct Repair {
     below_since: Option<Instant>,
     /// Everything up to here is known to have been stored.
     target: u64,
-    /// Where history stood when it was last asked, and when that was stored.
+    /// Where history last stood above our head, and when that was stored.
     stood: Option<(u64, Timestamp)>,
     /// What is stored is not what was handed on; where history stands is being asked.
     distrusted: bool,
