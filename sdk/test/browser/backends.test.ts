@@ -3,7 +3,6 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { accessSync, constants } from "node:fs";
 import { cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
@@ -15,7 +14,7 @@ import type { Browser } from "playwright-core";
 import { Gateway, missing, Nats, PROGRAM, SECRET, until } from "../servers.ts";
 import { Site } from "./site.ts";
 import type { Window } from "./site.ts";
-import { launch, skip } from "./stage.ts";
+import { isProgram, launch, skip } from "./stage.ts";
 
 const execute = promisify(execFile);
 const FOLDER = join(import.meta.dirname, "../../backends");
@@ -88,15 +87,6 @@ function absent({ programs, fetch: [fetches], optional }: Language): string | fa
 
 function isThere(program: string): boolean {
   return (process.env["PATH"] ?? "").split(delimiter).some((folder) => isProgram(join(folder, program)));
-}
-
-function isProgram(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** A copy of the language's folder with all that it needs, made anew when the folder has changed. Throws if it cannot be brought. */

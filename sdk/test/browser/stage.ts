@@ -28,7 +28,7 @@ export function skip(): string | false {
   return why;
 }
 
-function isProgram(path: string): boolean {
+export function isProgram(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
     return true;
