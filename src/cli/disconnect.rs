@@ -1,11 +1,10 @@
 //! `tidegate disconnect`: sends a user, a Token or a Connection away, from every node.
 
 use clap::Args;
-use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::gateway::{Gateway, refusal, root};
+use super::gateway::Gateway;
 use super::output::{Output, note};
 use super::{Failure, Remote, wait};
 
@@ -51,20 +50,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
 
 async fn send(gateway: &Gateway, body: String, out: &Output) -> Result<(), Failure> {
     let route = gateway.route(&["v1", "disconnect"]);
-    let mut request = Gateway::client()?.request(Method::POST, route).body(body);
-    if let Some(value) = gateway.authorization()? {
-        request = request.header(Gateway::header(), value);
-    }
-    let answer = match request.send().await {
-        Ok(answer) => answer,
-        Err(why) if why.is_connect() => return Err(gateway.unreachable(&why)),
-        Err(why) => return Err(Failure::failed(root(&why))),
-    };
-    let status = answer.status();
-    let body = answer.bytes().await.map_err(|why| Failure::failed(root(&why)))?;
-    if !status.is_success() {
-        return Err(refusal(status.as_u16(), &body));
-    }
+    let request = Gateway::client()?.post(route).body(body);
+    let body = gateway.answer(request).await?;
     if out.json {
         return out.line(String::from_utf8_lossy(&body).trim_end());
     }

@@ -6,8 +6,9 @@
 use std::error::Error;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, RequestBuilder, Url, redirect};
 use serde::Deserialize;
 
 use super::{Exit, Failure};
@@ -68,6 +69,21 @@ impl Gateway {
     /// Adds it to a request's headers.
     pub(super) const fn header() -> reqwest::header::HeaderName {
         AUTHORIZATION
+    }
+
+    /// The body of the answer to a request; a refusal is a failure.
+    pub(super) async fn answer(&self, mut request: RequestBuilder) -> Result<Bytes, Failure> {
+        if let Some(value) = self.authorization()? {
+            request = request.header(Self::header(), value);
+        }
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(why) if why.is_connect() => return Err(self.unreachable(&why)),
+            Err(why) => return Err(Failure::failed(root(&why))),
+        };
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(|why| Failure::failed(root(&why)))?;
+        if status.is_success() { Ok(body) } else { Err(refusal(status.as_u16(), &body)) }
     }
 
     /// There is nobody at the address.

@@ -1,12 +1,11 @@
 //! `tidegate history`: what is kept of one Topic, oldest first, page by page over HTTP.
 
 use clap::Args;
-use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::frame::Frame;
-use super::gateway::{Gateway, refusal, root};
+use super::gateway::Gateway;
 use super::output::{Output, note};
 use super::{Failure, From, Remote, Topic, from, wait};
 use crate::protocol::json::HISTORY_ITEMS_MAX;
@@ -54,7 +53,7 @@ async fn print(
         let mut url = gateway.route(&["v1", "topics", topic.as_str(), "messages"]);
         let limit = left.min(HISTORY_ITEMS_MAX.into());
         url.query_pairs_mut().append_pair("limit", &limit.to_string()).extend_pairs(from);
-        let body = get(gateway, &client, url).await?;
+        let body = gateway.answer(client.get(url)).await?;
         let page: Page<'_> = serde_json::from_slice(&body).map_err(|_| foreign())?;
         for item in &page.items {
             if out.json {
@@ -74,21 +73,6 @@ async fn print(
             None => return Ok(()),
         }
     }
-}
-
-async fn get(gateway: &Gateway, client: &Client, url: Url) -> Result<Vec<u8>, Failure> {
-    let mut request = client.get(url);
-    if let Some(value) = gateway.authorization()? {
-        request = request.header(Gateway::header(), value);
-    }
-    let answer = match request.send().await {
-        Ok(answer) => answer,
-        Err(why) if why.is_connect() => return Err(gateway.unreachable(&why)),
-        Err(why) => return Err(Failure::failed(root(&why))),
-    };
-    let status = answer.status();
-    let body = answer.bytes().await.map_err(|why| Failure::failed(root(&why)))?;
-    if status.is_success() { Ok(body.into()) } else { Err(refusal(status.as_u16(), &body)) }
 }
 
 fn foreign() -> Failure {
