@@ -95,8 +95,7 @@ impl<B: Bus> Open<B> {
     pub(super) fn go_below(&mut self, mut attach: Attach) {
         let (head, floor) = (self.ring.head(), self.ring.floor());
         if attach.rounds >= ROUNDS_MAX {
-            attach.jump_to(floor);
-            return self.locate(attach);
+            return self.skip_unread(attach);
         }
         attach.rounds += 1;
         let distance = floor - attach.after;
@@ -275,10 +274,7 @@ impl<B: Bus> Open<B> {
                     self.locate(attach);
                 }
                 Ok(_) => self.skip(attach, GapReason::EpochChanged),
-                Err(_) => {
-                    attach.jump_to(self.ring.floor());
-                    self.locate(attach);
-                }
+                Err(_) => self.doubt_unread(attach),
             }
         }
     }

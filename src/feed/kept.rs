@@ -65,7 +65,7 @@ pub(super) struct Open<B: Bus> {
     /// Attaches for which the head must come further.
     held: Vec<Held>,
     /// Attaches that a check must judge first.
-    strangers: Vec<Stranger>,
+    doubted: Vec<Doubted>,
     pub(super) reads: Reads,
     following: Work<Option<B::Live>>,
     position_at: Instant,
@@ -81,13 +81,26 @@ struct Held {
     foreign_since: Option<Instant>,
 }
 
-/// One whose Cursors are of no history that is known here. It may be an older one, or a newer one.
-struct Stranger {
+/// One of which a check must say whether it is of the history that is followed.
+struct Doubted {
     attach: Attach,
-    cursors: Box<[Cursor]>,
+    why: Doubt,
     /// The number of the check that judges it.
     check: u64,
     until: Instant,
+}
+
+enum Doubt {
+    /// Its Cursors are of no history that is known here. It may be an older one, or a newer one.
+    Strange(Box<[Cursor]>),
+    /// What it misses could not be read. What is stored may be another history.
+    Unread,
+}
+
+impl Doubted {
+    const fn is_strange(&self) -> bool {
+        matches!(self.why, Doubt::Strange(_))
+    }
 }
 
 impl<B: Bus> Open<B> {
@@ -113,7 +126,7 @@ impl<B: Bus> Open<B> {
             opened_at: Some(head.last),
             repair: super::repair::Repair::opened(now, &mut spread),
             held: Vec::new(),
-            strangers: Vec::new(),
+            doubted: Vec::new(),
             reads: Reads::default(),
             following: None,
             position_at: now + config.position,
@@ -188,10 +201,10 @@ impl<B: Bus> Open<B> {
             self.read(answer);
         }
         let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
-        let strangers = std::mem::take(&mut self.strangers).into_iter().map(|one| one.attach);
+        let doubted = std::mem::take(&mut self.doubted).into_iter().map(|one| one.attach);
         let queued: Vec<Attach> =
             self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches)).collect();
-        for attach in held.chain(strangers).chain(queued) {
+        for attach in held.chain(doubted).chain(queued) {
             self.refuse(&attach, AttachError::BusUnavailable);
         }
         self.refuse_reads();
@@ -227,7 +240,7 @@ impl<B: Bus> Open<B> {
 
     fn is_full(&self) -> bool {
         let queued: usize = self.shards.iter().map(|shard| shard.attaches.len()).sum();
-        let held = self.held.len() + self.strangers.len();
+        let held = self.held.len() + self.doubted.len();
         let waiting = held + self.reads.below.len() + self.reads.jobs.len() + queued;
         waiting >= self.config.attaches_waiting
     }
@@ -263,7 +276,7 @@ impl<B: Bus> Open<B> {
             }
             Begin::From(From::Cursor(cursors)) => match self.own(&cursors) {
                 Some(own) => Some(own),
-                None => return self.hold_stranger(attach, cursors),
+                None => return self.doubt(attach, Doubt::Strange(cursors)),
             },
             Begin::Rest(Rest::Missed { after, promised }) => {
                 attach = attach.promised(promised);
@@ -300,20 +313,40 @@ impl<B: Bus> Open<B> {
     }
 
     /// Waits until history has been asked, after it came, which one it is. All who wait share a check.
-    fn hold_stranger(&mut self, attach: Attach, cursors: Box<[Cursor]>) {
+    fn doubt(&mut self, attach: Attach, why: Doubt) {
         let (check, until) = (self.repair.next_check(), Instant::now() + PATIENCE);
-        self.strangers.push(Stranger { attach, cursors, check, until });
+        self.doubted.push(Doubted { attach, why, check, until });
         self.repair.check_now();
+    }
+
+    /// What it misses could not be read.
+    pub(super) fn doubt_unread(&mut self, attach: Attach) {
+        self.doubt(attach, Doubt::Unread);
     }
 
     /// This check has been answered, and what it found has been done.
     pub(super) fn judge_strangers(&mut self, check: u64) {
-        let judged: Vec<Stranger> =
-            self.strangers.extract_if(.., |one| one.check <= check).collect();
-        for Stranger { attach, cursors, .. } in judged {
-            let place = self.own(&cursors);
-            self.begin_at(attach, place);
+        let strange = |one: &mut Doubted| one.check <= check && one.is_strange();
+        for one in self.doubted.extract_if(.., strange).collect::<Vec<_>>() {
+            if let Doubt::Strange(cursors) = one.why {
+                let place = self.own(&cursors);
+                self.begin_at(one.attach, place);
+            }
         }
+    }
+
+    /// This check has found the same history: what could not be read is missing.
+    pub(super) fn judge_unread(&mut self, check: u64) {
+        let unread = |one: &mut Doubted| one.check <= check && !one.is_strange();
+        for one in self.doubted.extract_if(.., unread).collect::<Vec<_>>() {
+            self.skip_unread(one.attach);
+        }
+    }
+
+    /// History could not be read: whatever lies below the ring is missing.
+    pub(super) fn skip_unread(&mut self, mut attach: Attach) {
+        attach.jump_to(self.ring.floor());
+        self.locate(attach);
     }
 
     /// Brings an attach further: up to the head, where it is answered, or to what it must wait for.
@@ -396,7 +429,9 @@ impl<B: Bus> Open<B> {
         (self.reads.gathered_at, self.reads.gathered_by) = (None, None);
         self.reads.reads_old = self.reads.reading.is_some();
         let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
-        let below = std::mem::take(&mut self.reads.below);
+        let unread = self.doubted.extract_if(.., |one| !one.is_strange());
+        let unread: Vec<Attach> = unread.map(|one| one.attach).collect();
+        let below = std::mem::take(&mut self.reads.below).into_iter().chain(unread);
         let queued = self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches));
         let mut old: Vec<Attach> = held.chain(below).chain(queued).collect();
         for job in std::mem::take(&mut self.reads.jobs) {
@@ -527,8 +562,8 @@ impl<B: Bus> Open<B> {
     // Time.
 
     fn wakes_at(&self) -> Instant {
-        let strangers = self.strangers.iter().map(|one| one.until);
-        let patience = self.held.iter().map(|held| held.until).chain(strangers).min();
+        let doubted = self.doubted.iter().map(|one| one.until);
+        let patience = self.held.iter().map(|held| held.until).chain(doubted).min();
         let gathered_at = self.reads.gathered_at.filter(|_| self.may_read());
         let times = [self.catch_up_at, gathered_at, patience];
         let first = times.into_iter().flatten().min();
@@ -547,14 +582,16 @@ impl<B: Bus> Open<B> {
         let late: Vec<Held> = self.held.extract_if(.., |held| held.until <= now).collect();
         for mut held in late {
             if held.attach.proven.take().is_some() {
-                held.attach.jump_to(self.ring.floor());
-                self.locate(held.attach);
+                self.skip_unread(held.attach);
             } else {
                 self.refuse(&held.attach, AttachError::BusUnavailable);
             }
         }
-        for late in self.strangers.extract_if(.., |one| one.until <= now).collect::<Vec<_>>() {
-            self.refuse(&late.attach, AttachError::BusUnavailable);
+        for late in self.doubted.extract_if(.., |one| one.until <= now).collect::<Vec<_>>() {
+            match late.why {
+                Doubt::Strange(_) => self.refuse(&late.attach, AttachError::BusUnavailable),
+                Doubt::Unread => self.skip_unread(late.attach),
+            }
         }
         self.tick_repair(now);
     }

@@ -319,11 +319,14 @@ impl<B: Bus> Open<B> {
         if head.epoch != self.ring.epoch() || self.repair.distrusted {
             self.lose_epoch(&head);
         } else if contradicted {
-            self.distrust();
+            return self.distrust();
         } else {
             self.compare(checked.given, &head);
         }
         self.judge_strangers(checked.number);
+        if self.repair.below_since.is_none() {
+            self.judge_unread(checked.number);
+        }
     }
 
     /// It is the history that is followed: where it stands, and what had been stored when it was asked.
