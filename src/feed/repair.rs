@@ -237,6 +237,9 @@ impl<B: Bus> Open<B> {
         }
         if let Some(opened_at) = self.opened_at {
             if stored.offset <= opened_at {
+                if self.ring.head_time().is_some_and(|time| time < stored.time) {
+                    self.check_twice();
+                }
                 return;
             }
             self.opened_at = None;
@@ -264,9 +267,19 @@ impl<B: Bus> Open<B> {
                 return;
             }
             if offset == self.ring.head() + 1 {
+                if self.is_older(&stored) {
+                    self.repair.read_at.get_or_insert_with(Instant::now);
+                    return;
+                }
                 self.accept(stored);
             }
         }
+    }
+
+    /// Whether what waited is older than what has come before it: the history may have gone back, and
+    /// that may have been written anew. Then it is read, as if no copy had come.
+    fn is_older(&self, waited: &Stored) -> bool {
+        self.ring.head_time().is_some_and(|time| waited.time < time)
     }
 
     pub(super) fn tick_repair(&mut self, now: Instant) {
@@ -456,7 +469,7 @@ impl<B: Bus> Open<B> {
                 self.aside.insert(at, stored);
                 return;
             }
-            if at > self.ring.head() {
+            if at > self.ring.head() && !self.is_older(&stored) {
                 self.pass_hole(at - 1);
                 self.accept(stored);
             }

@@ -133,7 +133,7 @@ impl Ring {
 
     /// The place behind an Offset, with its check where that is known.
     pub(super) fn cursor_at(&self, offset: u64) -> Cursor {
-        match self.time_at(offset) {
+        match self.handed_on_at(offset) {
             Some(time) => Cursor::at(self.epoch, offset, time),
             None => Cursor { epoch: self.epoch, offset, check: None },
         }
