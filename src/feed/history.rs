@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::attach::Attach;
 use super::kept::Open;
 use super::opening::Work;
-use super::read::{Dealt, Reader, values};
+use super::read::{Dealt, PAGE_ITEMS, Reader, values};
 use super::{AttachError, Page, PageError, Wanted, ring};
 use crate::bus::Bus;
 use crate::bus::history::{Head, Newest, ReadError, Stored};
@@ -38,6 +38,8 @@ const SNAPSHOT_SHARED: Duration = Duration::from_secs(1);
 pub(super) struct Reads {
     /// Those that begin below the ring, for the next read.
     pub(super) below: Vec<Attach>,
+    /// The last read was for those alone that begin a page below the ring.
+    was_near: bool,
     /// When that read begins.
     pub(super) gathered_at: Option<Instant>,
     /// It begins no later, whoever comes.
@@ -57,6 +59,19 @@ impl Reads {
         let by = *self.gathered_by.get_or_insert(most);
         self.gathered_at = Some(by.min(now + GATHER));
         self.below.push(attach);
+    }
+
+    /// Those whom the next read is for. Who is nearly there and read together with who is far from it
+    /// would be outrun by the ring, again and again: they take turns.
+    fn next(&mut self, floor: u64, most: usize) -> Vec<Attach> {
+        let below = std::mem::take(&mut self.below);
+        let near = |attach: &Attach| floor.saturating_sub(attach.after) <= PAGE_ITEMS as u64;
+        let (near, far): (Vec<Attach>, Vec<Attach>) = below.into_iter().partition(near);
+        self.was_near = far.is_empty() || !near.is_empty() && !self.was_near;
+        let (mut attaches, mut rest) = if self.was_near { (near, far) } else { (far, near) };
+        rest.extend(attaches.drain(most.min(attaches.len())..));
+        self.below = rest;
+        attaches
     }
 }
 
@@ -131,8 +146,7 @@ impl<B: Bus> Open<B> {
             let until = self.ring.above_floor();
             if self.reads.gathered_at.is_some_and(|at| at <= Instant::now()) {
                 let most = (self.config.read_bytes / self.part.bytes).max(1);
-                let rest = self.reads.below.split_off(most.min(self.reads.below.len()));
-                let attaches = std::mem::replace(&mut self.reads.below, rest);
+                let attaches = self.reads.next(self.ring.floor(), most);
                 self.reads.gathered_by = (!self.reads.below.is_empty()).then(Instant::now);
                 self.reads.gathered_at = self.reads.gathered_by;
                 let reader = self.reader();
@@ -438,5 +452,56 @@ mod tests {
         };
         assert_eq!(replay.recovered, Ok(()));
         assert!(replay.envelopes.len() >= 99);
+    }
+
+    /// Who is nearly there is not read together with who has far to go: the ring would outrun it.
+    #[tokio::test(start_paused = true)]
+    async fn who_is_near_does_not_wait_for_who_is_far() {
+        let rules = History { messages: 100_000, ..History::default() };
+        let memory = Memory::new([("k", &rules)], || Timestamp(1));
+        let bus = Lagging::read_slowly(memory, Duration::from_millis(20));
+        let config = namespace::Config { history: Some(rules), ..Default::default() };
+        let namespaces = Arc::new(Namespaces::new([("k".to_owned(), config)].into(), false));
+        let config = Config { namespaces, ring_items: 40, ..Config::default() };
+        let ((feeds, asks), (inbox, mut events)) = (Feeds::channel(), mpsc::channel(99_999));
+        // They end with the test.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Directory::new(config, bus.clone(), asks, vec![inbox]).run());
+        let publish = async move |n| bus.publish(publication(n)).await.unwrap().cursor.unwrap();
+        let attach = |connection, begin| {
+            let ticket = Ticket { connection, number: 1 };
+            feeds.attach(ShardId(0), ["k.a".parse().unwrap()].into(), begin, ticket).unwrap();
+        };
+        let (near, far) = (1, 2);
+        let first = publish(1).await;
+        let mut last = first;
+        for n in 2..=30_000 {
+            last = publish(n).await;
+        }
+        attach(far, Begin::From(From::Cursor([first].into())));
+        tasks.spawn(async move {
+            for n in 30_001.. {
+                publish(n).await;
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let mut parts = 0;
+        let recovered = loop {
+            match events.recv().await {
+                Some(Event::Attached(ticket, replay)) if ticket.connection == near => {
+                    break replay.recovered;
+                }
+                Some(Event::Attached(_, replay)) => {
+                    parts += 1;
+                    attach(far, Begin::Rest(replay.rest.expect("there is more")));
+                    if parts == 3 {
+                        attach(near, Begin::From(From::Cursor([last].into())));
+                    }
+                }
+                Some(_) => {}
+                None => panic!("the Feed goes on"),
+            }
+        };
+        assert_eq!(recovered, Ok(()));
     }
 }
