@@ -167,6 +167,17 @@ impl Subscription {
         self.last.is_some_and(|(epoch, offset)| epoch == cursor.epoch && cursor.offset <= offset)
     }
 
+    /// Where it stands, something else stands now: its history has lost its end, and nobody said so.
+    fn hear(&mut self, cursor: Cursor) {
+        let here = |had: &Cursor| (had.epoch, had.offset) == (cursor.epoch, cursor.offset);
+        let had = self.cursor.filter(|_| !self.outdated).filter(here);
+        if let (Some(had), Some(check)) = (had.and_then(|had| had.check), cursor.check)
+            && had != check
+        {
+            self.told(GapReason::EpochChanged, false);
+        }
+    }
+
     fn take(&mut self, number: usize, envelope: &Envelope, live: bool) -> Verdict {
         let cursor = envelope.cursor();
         let at = Instant::now();
@@ -355,6 +366,7 @@ impl Client {
         let Some(cursor) = envelope.cursor() else {
             return Err("best effort replays nothing".to_owned());
         };
+        subscription.hear(cursor);
         if moved && !self.forgetful && subscription.has_had(cursor) {
             return Ok(());
         }
@@ -422,7 +434,10 @@ impl Client {
             }
             wanted = true;
             let had = match cursor {
-                Some(cursor) => subscription.has_had(cursor),
+                Some(cursor) => {
+                    subscription.hear(cursor);
+                    subscription.has_had(cursor)
+                }
                 None => {
                     let last = line.latest.insert((*index, topic.clone()), number);
                     if let Some(last) = last.filter(|last| *last > number) {
@@ -477,7 +492,7 @@ impl Client {
                 }
                 let moved = self.lines[at].moved.contains(&index);
                 let subscription = &mut self.subscriptions[index];
-                subscription.asked_at = None;
+                let asked_at = subscription.asked_at.take();
                 subscription.log.push(Got::Begun);
                 let again = reason == Some(GapReason::EpochChanged) && subscription.asked_outdated;
                 subscription.twice |= again && moved;
@@ -491,7 +506,7 @@ impl Client {
                 }
                 if subscription.owed_from.is_none() {
                     subscription.owed_from = match (&subscription.from, cursor) {
-                        (From::Live, Some(cursor)) => Some(world.truth.after(cursor)),
+                        (From::Live, Some(cursor)) => Some(world.truth.live(cursor, asked_at)),
                         (From::Live, None) => Some(world.truth.log.len()),
                         (From::Since(time), _) if subscription.asked_in == world.truth.rewrites => {
                             Some(world.since(topic.namespace(), *time))

@@ -74,6 +74,17 @@ impl Truth {
         found.map_or(0, |(number, _)| number + 1)
     }
 
+    /// The first that is owed to one who asked for what is live, and was given this place. If what
+    /// stood there has been lost, what had taken the places before it by then is not.
+    pub(crate) fn live(&self, cursor: Cursor, asked_at: Option<Instant>) -> usize {
+        let first = self.after(cursor);
+        let before = |entry: &&Entry| {
+            let there = entry.epoch != Some(cursor.epoch) || entry.offset <= cursor.offset;
+            there && asked_at.is_some_and(|at| entry.at <= at)
+        };
+        first + self.log[first..].iter().take_while(before).count()
+    }
+
     /// Whether what stood at this place was lost by its history.
     pub(crate) fn has_lost(&self, cursor: Cursor) -> bool {
         let places = self.places.get(&cursor.epoch);
