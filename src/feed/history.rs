@@ -338,7 +338,7 @@ mod tests {
 
     use tokio::sync::mpsc;
     use tokio::task::JoinSet;
-    use tokio::time::sleep;
+    use tokio::time::{Instant, sleep};
 
     use crate::bus::Bus as _;
     use crate::bus::memory::Memory;
@@ -503,5 +503,37 @@ mod tests {
             }
         };
         assert_eq!(recovered, Ok(()));
+    }
+
+    /// A road that loses every other message leaves as many holes; they are mended by the page.
+    #[tokio::test(start_paused = true)]
+    async fn many_small_holes_are_mended_together() {
+        let rules = History { messages: 100_000, ..History::default() };
+        let memory = Memory::new([("k", &rules)], || Timestamp(1));
+        let bus = Lagging::loses(memory, Duration::from_millis(20));
+        let config = namespace::Config { history: Some(rules), ..Default::default() };
+        let namespaces = Arc::new(Namespaces::new([("k".to_owned(), config)].into(), false));
+        let config = Config { namespaces, ..Config::default() };
+        let ((feeds, asks), (inbox, mut events)) = (Feeds::channel(), mpsc::channel(99_999));
+        // It ends with the test.
+        let mut directories = JoinSet::new();
+        directories.spawn(Directory::new(config, bus.clone(), asks, vec![inbox]).run());
+        let ticket = Ticket { connection: 1, number: 1 };
+        let begin = Begin::From(From::Live);
+        feeds.attach(ShardId(0), ["k.a".parse().unwrap()].into(), begin, ticket).unwrap();
+        assert!(matches!(events.recv().await, Some(Event::Attached(..))));
+        let began = Instant::now();
+        for n in 1..=10_000 {
+            bus.publish(publication(n)).await.unwrap();
+        }
+        let mut next = 1;
+        while next <= 10_000 {
+            let Some(Event::Live(_, envelope, _)) = events.recv().await else {
+                panic!("{next} is missing");
+            };
+            assert_eq!(envelope.cursor().map(|cursor| cursor.offset), Some(next));
+            next += 1;
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "after {:?}", began.elapsed());
     }
 }

@@ -1,4 +1,5 @@
-//! A Bus for tests: one in memory that answers late, or with what was true before. It knows no Feed.
+//! A Bus for tests: one in memory that answers late, or with what was true before, or whose live road
+//! loses. It knows no Feed.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::bus::history::{Head, Newest, Page, ReadError, Want};
 use crate::bus::memory::{Memory, Subscription};
-use crate::bus::{Bus, Link, PublishError, Receipt, SubscribeError};
+use crate::bus::{Arrival, Bus, Link, Live, PublishError, Receipt, SubscribeError};
 use crate::publication::{Publication, Timestamp};
 use crate::topic::Pattern;
 
@@ -18,33 +19,57 @@ pub(super) struct Lagging {
     /// The first answers about newest values, the last of them first.
     newest: Arc<Mutex<Vec<Newest>>>,
     read_takes: Duration,
+    loses: bool,
+}
+
+/// A live road that may lose each second of what is stored.
+pub(super) struct Road {
+    whole: Subscription,
+    loses: bool,
+}
+
+impl Live for Road {
+    async fn next(&mut self) -> Option<Arrival> {
+        loop {
+            match self.whole.next().await {
+                Some(Arrival::Stored(stored)) if self.loses && stored.offset % 2 == 1 => {}
+                arrival => return arrival,
+            }
+        }
+    }
 }
 
 impl Lagging {
     /// Whose newest values are at first these.
     pub(super) fn told_of_old(memory: Memory, newest: Vec<Newest>) -> Self {
-        Self { memory, newest: Arc::new(Mutex::new(newest)), read_takes: Duration::ZERO }
+        let newest = Arc::new(Mutex::new(newest));
+        Self { memory, newest, read_takes: Duration::ZERO, loses: false }
     }
 
     /// Each page of which takes so long.
     pub(super) fn read_slowly(memory: Memory, read_takes: Duration) -> Self {
-        Self { memory, newest: Arc::default(), read_takes }
+        Self { memory, newest: Arc::default(), read_takes, loses: false }
+    }
+
+    /// The same, and its live road loses each second one.
+    pub(super) fn loses(memory: Memory, read_takes: Duration) -> Self {
+        Self { loses: true, ..Self::read_slowly(memory, read_takes) }
     }
 }
 
 impl Bus for Lagging {
-    type Live = Subscription;
+    type Live = Road;
 
     async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
         self.memory.publish(publication).await
     }
 
-    async fn subscribe(&self, pattern: &Pattern) -> Result<Subscription, SubscribeError> {
-        self.memory.subscribe(pattern).await
+    async fn subscribe(&self, pattern: &Pattern) -> Result<Road, SubscribeError> {
+        Ok(Road { whole: self.memory.subscribe(pattern).await?, loses: self.loses })
     }
 
-    async fn follow(&self, namespace: &str) -> Result<Subscription, SubscribeError> {
-        self.memory.follow(namespace).await
+    async fn follow(&self, namespace: &str) -> Result<Road, SubscribeError> {
+        Ok(Road { whole: self.memory.follow(namespace).await?, loses: self.loses })
     }
 
     async fn head(&self, namespace: &str) -> Result<Head, ReadError> {

@@ -402,12 +402,11 @@ impl<B: Bus> Open<B> {
         if self.repair.reading.is_some() || self.repair.read_at.is_none_or(|at| at > now) {
             return;
         }
-        // Up to the first copy that has come.
-        let until =
-            self.aside.first_key_value().map_or(target, |(first, _)| first - 1).max(head + 1);
-        if until - head > HOLE_ITEMS_MAX {
+        let first = self.aside.first_key_value().map_or(target, |(first, _)| first - 1);
+        if first.saturating_sub(head) > HOLE_ITEMS_MAX {
             return self.jump();
         }
+        let until = self.last_missing();
         let (bus, namespace) = (self.bus.clone(), self.namespace.clone());
         self.repair.read_at = None;
         self.repair.reading = Some(Box::pin(async move {
@@ -421,6 +420,21 @@ impl<B: Bus> Open<B> {
             };
             bus.read(&namespace, want).await
         }));
+    }
+
+    /// The last that is missing within a page. A road that loses every other one leaves a hole at each,
+    /// and a read for each would take for ever.
+    fn last_missing(&self) -> u64 {
+        let first = self.ring.head() + 1;
+        let last = self.repair.target.min(self.ring.head() + PAGE_ITEMS as u64);
+        let mut until = last.max(first);
+        for (offset, _) in self.aside.range(first..=until).rev() {
+            if *offset < until || until == first {
+                break;
+            }
+            until -= 1;
+        }
+        until
     }
 
     /// A part of what is missing was read.

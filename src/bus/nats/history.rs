@@ -195,8 +195,10 @@ impl Kept {
         while page.end < until {
             let next = page.end + 1;
             let mut question = json!({ "seq": next, "batch": items, "max_bytes": bytes });
-            if let Some(filter) = filter {
-                question["next_by_subj"] = filter.into();
+            match filter {
+                Some(filter) => question["next_by_subj"] = filter.into(),
+                // Of all there are no more than places.
+                None => question["batch"] = (until - page.end).min(items as u64).into(),
             }
             let Some(epoch) = self.epoch() else {
                 again.pause().await?;
