@@ -33,8 +33,8 @@ pub(crate) const SCENARIOS: [(&str, &str, Ms); 16] = [
     ("rolling", "F14: SIGTERM of each gateway in turn, with another in its place", 15_000),
 ];
 
-/// What every gateway's queue shall overflow with: more than twice what it holds.
-const FLOOD: u32 = 40_000;
+/// What every gateway's queue shall overflow with: more than three times what it holds.
+const FLOOD: u32 = 60_000;
 const FLOOD_TOPICS: u32 = 1_000;
 /// After so many, one is acknowledged.
 const FLOOD_BATCH: u32 = 500;
