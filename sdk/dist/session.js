@@ -162,6 +162,8 @@ export class Session {
         this.#begin({ place, left: frame.replayed, more: frame.more, cursor: frame.cursor });
     }
     #begin(part) {
+        if (part.place?.phase === "over")
+            part.place = undefined;
         if (part.place)
             part.place.phase = "replaying";
         this.#part = part;
@@ -172,7 +174,7 @@ export class Session {
         this.#part = undefined;
         if (cursor !== undefined)
             place?.feed.position(cursor);
-        if (!place || more)
+        if (!place || more || place.phase === "over")
             return;
         place.phase = "live";
         place.feed.live(this);
@@ -241,7 +243,10 @@ export class Session {
         this.#places.delete(pattern);
         if (this.#part?.place === place)
             this.#part.place = undefined;
-        place?.feed.lost(this);
+        if (!place)
+            return;
+        place.phase = "over";
+        place.feed.lost(this);
     }
     #pong(id) {
         const pinged = this.#pinged;

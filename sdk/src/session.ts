@@ -46,7 +46,8 @@ interface Place {
   readonly feed: Feed;
   /** The `id` of its `subscribe`. */
   readonly asked: number;
-  phase: "asked" | "replaying" | "live";
+  /** `over`: it was ended, perhaps by what it has just brought. */
+  phase: "asked" | "replaying" | "live" | "over";
 }
 
 /** The part of a Replay that is on its way: the next messages are for `place`, or for nobody any more. */
@@ -220,6 +221,7 @@ export class Session implements LinkListener {
   }
 
   #begin(part: Part): void {
+    if (part.place?.phase === "over") part.place = undefined;
     if (part.place) part.place.phase = "replaying";
     this.#part = part;
     if (part.left === 0) this.#finish(part);
@@ -228,7 +230,7 @@ export class Session implements LinkListener {
   #finish({ place, more, cursor }: Part): void {
     this.#part = undefined;
     if (cursor !== undefined) place?.feed.position(cursor);
-    if (!place || more) return;
+    if (!place || more || place.phase === "over") return;
     place.phase = "live";
     place.feed.live(this);
     this.#settle();
@@ -296,7 +298,9 @@ export class Session implements LinkListener {
     const place = this.#places.get(pattern);
     this.#places.delete(pattern);
     if (this.#part?.place === place) this.#part!.place = undefined;
-    place?.feed.lost(this);
+    if (!place) return;
+    place.phase = "over";
+    place.feed.lost(this);
   }
 
   #pong(id: number): void {

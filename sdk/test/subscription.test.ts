@@ -254,6 +254,51 @@ describe("beginning where others do not", () => {
     assert.deepEqual(present, [2]);
   });
 
+  test("a guest that comes by what a message does has nothing of that message", async () => {
+    const first = client.topic("dash.a").subscribe();
+    const [present, table] = [heard(client.pattern("dash.*").subscribe()), [] as unknown[]];
+    first.on("message", () => {
+      client.pattern("dash.*").subscribe(({ data }) => table.push(data), { from: "last" });
+    });
+    await live(first);
+    const { link } = gateway;
+    link.subscribed("dash.*", { cursor: cursor(1) });
+    link.push(message("dash.a", 2, 2));
+    await turn();
+    link.subscribed("dash.*", { cursor: cursor(2), replayed: 2 });
+    link.push(message("dash.b", 1, 1), message("dash.a", 2, 2));
+    await turn();
+    assert.deepEqual(link.asked("dash.*").from, { cursor: cursor(1) });
+    link.subscribed("dash.*", { cursor: cursor(2), replayed: 1 });
+    link.push(message("dash.a", 2, 2));
+    assert.deepEqual([present, table], [[2], [1, 2]]);
+  });
+
+  test("a guest that comes by the answer of another node has nothing of that answer", async () => {
+    const subscription = await live(client.pattern("dash.*").subscribe());
+    const present = heard(subscription);
+    const { link: old } = gateway;
+    old.push({ type: "going_away", reconnect_in_ms: 0 });
+    await clock.pass(0);
+    const { link } = gateway;
+    link.connected();
+    const table: unknown[] = [];
+    subscription.on("gap", () => client.pattern("dash.*").subscribe(({ data }) => table.push(data), { from: "last" }), {
+      once: true,
+    });
+    link.subscribed("dash.*", { cursor: cursor(7), recovered: false, reason: "history_trimmed", replayed: 1 });
+    link.push(message("dash.a", 7, 7));
+    await turn();
+    assert.equal(link.asked("dash.*").from, "last");
+    link.subscribed("dash.*", { cursor: cursor(7), replayed: 2 });
+    link.push(message("dash.b", 6, 6), message("dash.a", 7, 7));
+    await turn();
+    assert.deepEqual(link.asked("dash.*").from, { cursor: cursor(1) });
+    link.subscribed("dash.*", { cursor: cursor(7), recovered: false, reason: "history_trimmed", replayed: 2 });
+    link.push(message("dash.b", 6, 6), message("dash.a", 7, 7));
+    assert.deepEqual([present, table], [[6, 7], [6, 7]]);
+  });
+
   test("where nothing is kept there is nothing to begin with", async () => {
     client.topic("chat.1").subscribe(() => {});
     await turn();
