@@ -185,6 +185,8 @@ struct Subscription {
     live: BTreeSet<u64>,
     /// It has had everything up to here.
     cursor: Option<Cursor>,
+    /// That is in a history that is no more: it compares with nothing.
+    outdated: bool,
     offsets: Vec<u64>,
 }
 
@@ -192,7 +194,7 @@ impl Client {
     fn new(patterns: Vec<Pattern>) -> Self {
         let begin = |pattern| {
             let (live, cursor, offsets) = (BTreeSet::new(), None, Vec::new());
-            Subscription { pattern, live, cursor, offsets }
+            Subscription { pattern, live, cursor, outdated: false, offsets }
         };
         Self { subscriptions: patterns.into_iter().map(begin).collect(), parts: BTreeMap::new() }
     }
@@ -201,13 +203,20 @@ impl Client {
         let (socket, at) = (frame["socket"].as_u64().unwrap_or(1), cursor(&frame["cursor"]));
         let number =
             |topic| self.subscriptions.iter().position(|one| one.pattern.as_str() == topic);
+        let is_another = frame["reason"] == "epoch_changed";
         match text(frame, "type") {
             "subscribed" | "replay" => {
                 let number = number(text(frame, "topic")).unwrap();
+                let one = &mut self.subscriptions[number];
+                one.outdated |= is_another;
                 if frame["more"] == false {
-                    self.subscriptions[number].live.insert(socket);
+                    one.live.insert(socket);
                 }
                 self.parts.insert(socket, (number, get(frame, "replayed"), at));
+            }
+            "gap" => {
+                let number = number(text(frame, "topic")).unwrap();
+                self.subscriptions[number].outdated |= is_another;
             }
             "unsubscribed" => {
                 let number = number(text(frame, "topic")).unwrap();
@@ -227,14 +236,18 @@ impl Client {
             "position" => {
                 let namespace = text(frame, "namespace");
                 let within = |one: &&mut Subscription| one.pattern.namespace() == namespace;
-                self.live(socket).filter(within).for_each(|one| one.reach(at.unwrap()));
+                for one in self.live(socket).filter(within) {
+                    one.reach(at.unwrap());
+                }
             }
             _ => {}
         }
         // The last of a part has come, if it had any.
         if let Some((number, 0, at)) = self.parts.get(&socket).copied() {
             self.parts.remove(&socket);
-            at.into_iter().for_each(|at| self.subscriptions[number].reach(at));
+            if let Some(at) = at {
+                self.subscriptions[number].reach(at);
+            }
         }
     }
 
@@ -246,22 +259,29 @@ impl Client {
 impl Subscription {
     /// Hands over what it has not had.
     fn hand(&mut self, at: Cursor) {
-        if !self.has_had(at) {
+        if self.reach(at) {
             self.offsets.push(at.offset);
-            self.cursor = Some(at);
         }
     }
 
-    /// It has had everything up to here.
-    fn reach(&mut self, at: Cursor) {
-        if !self.has_had(at) {
+    /// It has had everything up to here. Whether that is news.
+    fn reach(&mut self, at: Cursor) -> bool {
+        let is_news = self.outdated || !self.has_had(at);
+        if is_news {
             self.cursor = Some(at);
+            self.outdated = false;
         }
+        is_news
     }
 
-    /// Offsets of different Epochs have nothing to say about each other.
+    /// Offsets of different Epochs have nothing to say about each other; and what has another check
+    /// was written anew.
     fn has_had(&self, at: Cursor) -> bool {
-        self.cursor.is_some_and(|had| had.epoch == at.epoch && had.offset >= at.offset)
+        self.cursor.is_some_and(|had| {
+            let is_same = had.check.zip(at.check).is_none_or(|(had, at)| had == at);
+            let is_before = at.offset < had.offset || at.offset == had.offset && is_same;
+            at.epoch == had.epoch && is_before
+        })
     }
 }
 

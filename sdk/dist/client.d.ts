@@ -9,6 +9,7 @@ import type { LineOwner } from "./line.ts";
 import type { LiveMap } from "./live.ts";
 import type { Origin, Pattern } from "./pattern.ts";
 import type { Publication } from "./publication.ts";
+import type { Session } from "./session.ts";
 import type { Subscriber, SubscribeOptions, Subscription } from "./subscription.ts";
 import type { TokenProvider } from "./token.ts";
 import type { Topic } from "./topic.ts";
@@ -125,7 +126,7 @@ export declare class Core<T extends object = Record<string, unknown>> implements
     /** Asks whether the gateway is there, and ends the connection if it is not; the answer is a `latency`. */
     awake(): void;
     changed(): void;
-    forget(feed: Feed): void;
+    forget(feed: Feed, but?: Session): void;
     feeds(): Feed[];
     /** Stores how far Subscriptions have come. */
     remember(): void;

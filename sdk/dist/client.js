@@ -119,8 +119,8 @@ export class Core {
             this.#line.sync();
         });
     }
-    forget(feed) {
-        this.#line.forget(feed);
+    forget(feed, but) {
+        this.#line.forget(feed, but);
         this.changed();
     }
     // What the Line asks for, and tells.

@@ -23,8 +23,8 @@ export interface Receiver {
 export interface FeedOwner {
     /** What is to be subscribed to has changed. */
     changed(): void;
-    /** Ends this Feed's Subscription on every Link, so that it begins anew. */
-    forget(feed: Feed): void;
+    /** Ends this Feed's Subscription on every Link but that of `but`, so that it begins anew. */
+    forget(feed: Feed, but?: Session): void;
 }
 export declare class Feed {
     #private;
@@ -40,8 +40,8 @@ export declare class Feed {
     /** Where it begins on the next Link. */
     start(): WireFrom;
     subscribed({ recovered, reason, cursor, replayed, more }: SubscribedFrame): void;
-    take(publication: Publication): void;
-    position(cursor: string): void;
+    take(publication: Publication, session: Session): void;
+    position(cursor: string, session: Session): void;
     gap(gap: Gap): void;
     live(session: Session): void;
     lost(session: Session): void;

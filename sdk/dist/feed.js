@@ -8,7 +8,7 @@
 //
 // LAW: it never goes on behind a hole that nobody was told of.
 import { Alarm } from "./alarm.js";
-import { isAfter } from "./cursor.js";
+import { EPOCH_CHANGED, Place } from "./cursor.js";
 import { matcher } from "./pattern.js";
 /** Ids that are remembered where nothing is kept, to know what comes twice. */
 const IDS_MAX = 512;
@@ -21,8 +21,7 @@ export class Feed {
     wanted = true;
     #owner;
     #from;
-    /** How far it has come. */
-    #cursor;
+    #place = new Place();
     #asked = false;
     #begun = false;
     /** Whether its Namespace keeps history. */
@@ -72,8 +71,8 @@ export class Feed {
         const [guest] = this.#guests;
         if (guest)
             return guest.from;
-        if (this.#cursor !== undefined)
-            return { cursor: this.#cursor };
+        if (this.#place.cursor)
+            return { cursor: this.#place.cursor };
         return this.#begun && !this.#kept ? "live" : this.#from;
     }
     // What its Sessions tell.
@@ -90,19 +89,18 @@ export class Feed {
         if (more || replayed > 0)
             this.#each((receiver) => receiver.lost());
     }
-    take(publication) {
+    take(publication, session) {
         const { cursor, id } = publication;
-        if (cursor !== undefined)
-            this.#advance(cursor);
-        else if (!this.#isNew(id))
-            return;
-        this.#each((receiver) => receiver.take(publication));
+        if (cursor === undefined ? this.#isNew(id) : this.#reach(cursor, session))
+            this.#each((receiver) => receiver.take(publication));
     }
-    position(cursor) {
-        this.#advance(cursor);
-        this.#each((receiver) => receiver.position(cursor));
+    position(cursor, session) {
+        if (this.#reach(cursor, session))
+            this.#each((receiver) => receiver.position(cursor));
     }
     gap(gap) {
+        if (gap.reason === EPOCH_CHANGED && !this.#hosting)
+            this.#place.outdated = true;
         this.#each((receiver) => receiver.gap(gap));
     }
     live(session) {
@@ -152,8 +150,9 @@ export class Feed {
     #letIn(receiver) {
         this.#waiting.delete(receiver);
         this.#joined.add(receiver);
-        if (this.#cursor !== undefined)
-            receiver.position(this.#cursor);
+        const { cursor, outdated } = this.#place;
+        if (cursor && !outdated)
+            receiver.position(cursor);
         if (receiver.from !== "live")
             receiver.gap({ reason: "history_trimmed", resumed: false });
         receiver.live();
@@ -162,9 +161,21 @@ export class Feed {
         this.#owner.forget(this); // Everybody hears that it is not live; then it is the guests' alone.
         this.#guests = guests;
     }
-    #advance(cursor) {
-        if (!this.#hosting && isAfter(cursor, this.#cursor))
-            this.#cursor = cursor;
+    /** Whether what stands there is for those whom it serves. */
+    #reach(cursor, session) {
+        if (this.#hosting)
+            return true;
+        if (this.#place.denies(cursor)) {
+            this.gap({ reason: EPOCH_CHANGED, resumed: !this.isLive });
+            if (this.#hosting)
+                return false; // Who was told begins anew, and is served first.
+        }
+        const { outdated } = this.#place;
+        this.#place.advance(cursor);
+        // What another Link has still to bring may be of the history before: there it begins anew, from here.
+        if (outdated)
+            this.#owner.forget(this, session);
+        return true;
     }
     #each(tell) {
         for (const receiver of this.#hosting ? this.#guests : [...this.#joined])

@@ -29,8 +29,8 @@ export declare class Line implements SessionListener, PageListener {
     wake(): void;
     /** What is to be subscribed to has changed. */
     sync(): void;
-    /** Ends its Subscription, wherever it is. */
-    forget(feed: Feed): void;
+    /** Ends its Subscription, wherever else it is. */
+    forget(feed: Feed, but?: Session): void;
     /** Waits for an answer, if need be for a connection first. */
     ask(command: AskCommand, signal?: AbortSignal): Promise<Answer>;
     /** For good. */

@@ -84,10 +84,11 @@ export class Line {
         for (const session of [this.#session, this.#next])
             session?.sync(this.#wanted());
     }
-    /** Ends its Subscription, wherever it is. */
-    forget(feed) {
+    /** Ends its Subscription, wherever else it is. */
+    forget(feed, but) {
         for (const session of this.#sessions())
-            session.forget(feed);
+            if (session !== but)
+                session.forget(feed);
     }
     /** Waits for an answer, if need be for a connection first. */
     async ask(command, signal) {

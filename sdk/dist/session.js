@@ -116,7 +116,7 @@ export class Session {
             case "gap":
                 return this.#begun(frame.topic)?.feed.gap({ reason: frame.reason, missed: frame.missed, resumed: false });
             case "position":
-                return this.#each(({ pattern }) => `${pattern}.`.startsWith(`${frame.namespace}.`), (feed) => feed.position(frame.cursor));
+                return this.#each(({ pattern }) => `${pattern}.`.startsWith(`${frame.namespace}.`), (feed) => feed.position(frame.cursor, this));
             case "published":
             case "history":
                 return this.#asked(frame.id)?.answered(frame);
@@ -173,7 +173,7 @@ export class Session {
     #finish({ place, more, cursor }) {
         this.#part = undefined;
         if (cursor !== undefined)
-            place?.feed.position(cursor);
+            place?.feed.position(cursor, this);
         if (!place || more || place.phase === "over")
             return;
         place.phase = "live";
@@ -184,14 +184,14 @@ export class Session {
         const part = this.#part;
         if (part) {
             if (part.place)
-                part.place.feed.take(publication(frame, true));
+                part.place.feed.take(publication(frame, true), this);
             part.left -= 1;
             if (part.left === 0 && this.#part === part)
                 this.#finish(part);
             return;
         }
         const live = publication(frame, false);
-        this.#each(({ matches }) => matches.test(frame.topic), (feed) => feed.take(live));
+        this.#each(({ matches }) => matches.test(frame.topic), (feed) => feed.take(live, this));
     }
     /** Tells the Feeds that are live. */
     #each(whom, tell) {

@@ -1,5 +1,5 @@
 // A Subscription: what one part of an application receives of a Pattern, and how that goes.
-import { isAfter } from "./cursor.js";
+import { EPOCH_CHANGED, Place } from "./cursor.js";
 import { TidegateError } from "./error.js";
 import { Events, onAbort } from "./events.js";
 import { Queue } from "./queue.js";
@@ -17,7 +17,7 @@ export class FeedSubscription {
     /** Whether it comes back from a pause. */
     #returning = false;
     /** The last that it was given; and the last that its loop has taken. */
-    #seen;
+    #place = new Place();
     #taken;
     /** For the loop, which may begin later; gone as soon as it shows that there is none. */
     #queue;
@@ -41,7 +41,7 @@ export class FeedSubscription {
         return this.#begun.promise;
     }
     get cursor() {
-        return this.#queue?.size ? this.#taken : this.#seen;
+        return this.#queue?.size ? this.#taken : this.#place.cursor;
     }
     on = (event, listener, options) => {
         if (event === "message" && !this.#looping)
@@ -51,8 +51,8 @@ export class FeedSubscription {
     pause() {
         if (this.state === "paused" || this.state === "ended")
             return;
-        if (this.#seen !== undefined)
-            this.from = { cursor: this.#seen };
+        if (this.#place.cursor)
+            this.from = { cursor: this.#place.cursor };
         else if (this.state === "live")
             this.from = "live";
         this.#client.leave(this.pattern, this);
@@ -89,9 +89,8 @@ export class FeedSubscription {
     // What its Feed tells.
     take(publication) {
         const { cursor, replayed, topic } = publication;
-        if (cursor !== undefined && !isAfter(cursor, this.#seen))
+        if (cursor !== undefined && !this.#reach(cursor))
             return;
-        this.#seen = cursor;
         if (replayed)
             this.#replayed += 1;
         const { validate } = this.#options;
@@ -104,15 +103,16 @@ export class FeedSubscription {
         }
     }
     position(cursor) {
-        if (isAfter(cursor, this.#seen))
-            this.#seen = cursor;
+        this.#reach(cursor);
     }
     gap(gap) {
         this.#loss ??= gap.reason;
+        if (gap.reason === EPOCH_CHANGED)
+            this.#place.outdated = true;
         this.#events.emit("gap", { ...gap, resumed: gap.resumed || this.#returning });
     }
     live() {
-        if (this.#returning && this.#seen === undefined)
+        if (this.#returning && !this.#place.cursor)
             this.gap({ reason: "connection_lost", resumed: true });
         this.#returning = false;
         this.#begun.resolve({ recovered: this.#loss === undefined, replayed: this.#replayed, reason: this.#loss });
@@ -134,6 +134,12 @@ export class FeedSubscription {
         this.#show("ended");
         if (error)
             this.error(error);
+    }
+    /** Whether that lies behind its place. */
+    #reach(cursor) {
+        if (this.#place.denies(cursor))
+            this.gap({ reason: EPOCH_CHANGED, resumed: this.state !== "live" });
+        return this.state !== "ended" && this.#place.advance(cursor);
     }
     #give(publication) {
         const queue = this.#queue;

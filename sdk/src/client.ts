@@ -15,6 +15,7 @@ import type { LiveMap } from "./live.ts";
 import { patternOf } from "./pattern.ts";
 import type { Origin, Pattern } from "./pattern.ts";
 import type { Publication } from "./publication.ts";
+import type { Session } from "./session.ts";
 import { FeedSubscription } from "./subscription.ts";
 import type { Subscriber, SubscribeOptions, Subscription } from "./subscription.ts";
 import type { TokenProvider } from "./token.ts";
@@ -239,8 +240,8 @@ export class Core<T extends object = Record<string, unknown>> implements Client<
     });
   }
 
-  forget(feed: Feed): void {
-    this.#line.forget(feed);
+  forget(feed: Feed, but?: Session): void {
+    this.#line.forget(feed, but);
     this.changed();
   }
 

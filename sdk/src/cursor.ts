@@ -3,6 +3,9 @@
 /** "Everything up to here has come." Opaque: keep it, and send it back as it came. */
 export type Cursor = string & { readonly __cursor: unique symbol };
 
+/** Of a `gap`: the history is another one, or was written anew. */
+export const EPOCH_CHANGED = "epoch_changed";
+
 /** Whether `cursor` lies behind `other`. Nothing can be said of two histories: the newer word counts. */
 export function isAfter(cursor: string, other: string | undefined): boolean {
   if (other === undefined) return true;
@@ -11,6 +14,28 @@ export function isAfter(cursor: string, other: string | undefined): boolean {
 
 export function sameHistory(cursor: string, other: string): boolean {
   return cursor.slice(0, EPOCH) === other.slice(0, EPOCH);
+}
+
+/** How far somebody has come. */
+export class Place {
+  /** To go on from. */
+  cursor: Cursor | undefined;
+  /** Whether it lies in a history that is no more: whatever comes next is the place. */
+  outdated = false;
+
+  /** Whether `cursor` lies behind it; then it is there now. */
+  advance(cursor: string): boolean {
+    if (!this.outdated && !isAfter(cursor, this.cursor)) return false;
+    this.cursor = cursor as Cursor;
+    this.outdated = false;
+    return true;
+  }
+
+  /** Whether something else stands there by now: the history was written anew. It takes two checks to tell. */
+  denies(cursor: string): boolean {
+    const [place = "-"] = cursor.match(/.+-.+-/) ?? [];
+    return this.cursor !== cursor && !this.outdated && !!this.cursor?.startsWith(place);
+  }
 }
 
 /** Of the epoch, in front of the offset. */

@@ -10,7 +10,7 @@
 
 import { Alarm } from "./alarm.ts";
 import type { SubscribedFrame, WireFrom } from "./codec.ts";
-import { isAfter } from "./cursor.ts";
+import { EPOCH_CHANGED, Place } from "./cursor.ts";
 import type { TidegateError } from "./error.ts";
 import { matcher } from "./pattern.ts";
 import type { Publication } from "./publication.ts";
@@ -43,8 +43,8 @@ export interface Receiver {
 export interface FeedOwner {
   /** What is to be subscribed to has changed. */
   changed(): void;
-  /** Ends this Feed's Subscription on every Link, so that it begins anew. */
-  forget(feed: Feed): void;
+  /** Ends this Feed's Subscription on every Link but that of `but`, so that it begins anew. */
+  forget(feed: Feed, but?: Session): void;
 }
 
 export class Feed {
@@ -54,8 +54,7 @@ export class Feed {
   wanted = true;
   readonly #owner: FeedOwner;
   #from: WireFrom;
-  /** How far it has come. */
-  #cursor: string | undefined;
+  readonly #place = new Place();
   #asked = false;
   #begun = false;
   /** Whether its Namespace keeps history. */
@@ -107,7 +106,7 @@ export class Feed {
     this.#asked = true;
     const [guest] = this.#guests;
     if (guest) return guest.from;
-    if (this.#cursor !== undefined) return { cursor: this.#cursor };
+    if (this.#place.cursor) return { cursor: this.#place.cursor };
     return this.#begun && !this.#kept ? "live" : this.#from;
   }
 
@@ -123,19 +122,18 @@ export class Feed {
     if (more || replayed > 0) this.#each((receiver) => receiver.lost());
   }
 
-  take(publication: Publication): void {
+  take(publication: Publication, session: Session): void {
     const { cursor, id } = publication;
-    if (cursor !== undefined) this.#advance(cursor);
-    else if (!this.#isNew(id)) return;
-    this.#each((receiver) => receiver.take(publication));
+    if (cursor === undefined ? this.#isNew(id) : this.#reach(cursor, session))
+      this.#each((receiver) => receiver.take(publication));
   }
 
-  position(cursor: string): void {
-    this.#advance(cursor);
-    this.#each((receiver) => receiver.position(cursor));
+  position(cursor: string, session: Session): void {
+    if (this.#reach(cursor, session)) this.#each((receiver) => receiver.position(cursor));
   }
 
   gap(gap: Gap): void {
+    if (gap.reason === EPOCH_CHANGED && !this.#hosting) this.#place.outdated = true;
     this.#each((receiver) => receiver.gap(gap));
   }
 
@@ -185,7 +183,8 @@ export class Feed {
   #letIn(receiver: Receiver): void {
     this.#waiting.delete(receiver);
     this.#joined.add(receiver);
-    if (this.#cursor !== undefined) receiver.position(this.#cursor);
+    const { cursor, outdated } = this.#place;
+    if (cursor && !outdated) receiver.position(cursor);
     if (receiver.from !== "live") receiver.gap({ reason: "history_trimmed", resumed: false });
     receiver.live();
   }
@@ -195,8 +194,18 @@ export class Feed {
     this.#guests = guests;
   }
 
-  #advance(cursor: string): void {
-    if (!this.#hosting && isAfter(cursor, this.#cursor)) this.#cursor = cursor;
+  /** Whether what stands there is for those whom it serves. */
+  #reach(cursor: string, session: Session): boolean {
+    if (this.#hosting) return true;
+    if (this.#place.denies(cursor)) {
+      this.gap({ reason: EPOCH_CHANGED, resumed: !this.isLive });
+      if (this.#hosting) return false; // Who was told begins anew, and is served first.
+    }
+    const { outdated } = this.#place;
+    this.#place.advance(cursor);
+    // What another Link has still to bring may be of the history before: there it begins anew, from here.
+    if (outdated) this.#owner.forget(this, session);
+    return true;
   }
 
   #each(tell: (receiver: Receiver) => void): void {

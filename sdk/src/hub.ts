@@ -14,6 +14,7 @@ import type { Connection } from "./client.ts";
 import { LOST } from "./close.ts";
 import { CLIENT } from "./codec.ts";
 import type { Command, ConnectedFrame, ErrorFrame, Frame, MessageFrame, WireFrom } from "./codec.ts";
+import { EPOCH_CHANGED } from "./cursor.ts";
 import { TidegateError, Unauthorized } from "./error.ts";
 import type { Publication } from "./publication.ts";
 import type { Opening } from "./shared.ts";
@@ -211,6 +212,8 @@ class Desk {
   #subscribe(client: Core, id: number, topic: string, from: WireFrom): void {
     let begun = false;
     let lost: string | undefined;
+    /** Its place in a history that is no more: no news to the tab. */
+    let left: string | undefined;
     const say = (publication?: Publication): void => {
       begun = true;
       const { cursor } = publication ?? subscription;
@@ -220,12 +223,15 @@ class Desk {
       lost = undefined;
     };
     const tell = (): void => {
-      if (begun) say();
+      if (!begun) return;
+      if (!left || subscription.cursor !== left) return say();
+      this.say({ type: "replay", topic, replayed: 0, more: subscription.state !== "live" });
     };
     const subscription = client.subscribe(topic, from, say, {});
     this.#held.set(topic, { subscription, tell });
     subscription.on("state", (state) => state === "live" && tell());
     subscription.on("gap", ({ reason, missed, resumed }) => {
+      if (reason === EPOCH_CHANGED) left = subscription.cursor;
       if (begun && !resumed) return this.say({ type: "gap", topic, reason, missed });
       lost ??= reason;
       tell();

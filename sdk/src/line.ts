@@ -115,9 +115,9 @@ export class Line implements SessionListener, PageListener {
     for (const session of [this.#session, this.#next]) session?.sync(this.#wanted());
   }
 
-  /** Ends its Subscription, wherever it is. */
-  forget(feed: Feed): void {
-    for (const session of this.#sessions()) session.forget(feed);
+  /** Ends its Subscription, wherever else it is. */
+  forget(feed: Feed, but?: Session): void {
+    for (const session of this.#sessions()) if (session !== but) session.forget(feed);
   }
 
   /** Waits for an answer, if need be for a connection first. */

@@ -170,7 +170,7 @@ export class Session implements LinkListener {
       case "position":
         return this.#each(
           ({ pattern }) => `${pattern}.`.startsWith(`${frame.namespace}.`),
-          (feed) => feed.position(frame.cursor),
+          (feed) => feed.position(frame.cursor, this),
         );
       case "published":
       case "history":
@@ -229,7 +229,7 @@ export class Session implements LinkListener {
 
   #finish({ place, more, cursor }: Part): void {
     this.#part = undefined;
-    if (cursor !== undefined) place?.feed.position(cursor);
+    if (cursor !== undefined) place?.feed.position(cursor, this);
     if (!place || more || place.phase === "over") return;
     place.phase = "live";
     place.feed.live(this);
@@ -239,7 +239,7 @@ export class Session implements LinkListener {
   #message(frame: MessageFrame): void {
     const part = this.#part;
     if (part) {
-      if (part.place) part.place.feed.take(publication(frame, true));
+      if (part.place) part.place.feed.take(publication(frame, true), this);
       part.left -= 1;
       if (part.left === 0 && this.#part === part) this.#finish(part);
       return;
@@ -247,7 +247,7 @@ export class Session implements LinkListener {
     const live = publication(frame, false);
     this.#each(
       ({ matches }) => matches.test(frame.topic),
-      (feed) => feed.take(live),
+      (feed) => feed.take(live, this),
     );
   }
 

@@ -1,7 +1,7 @@
 // A Subscription: what one part of an application receives of a Pattern, and how that goes.
 
 import type { WireFrom } from "./codec.ts";
-import { isAfter } from "./cursor.ts";
+import { EPOCH_CHANGED, Place } from "./cursor.ts";
 import type { Cursor } from "./cursor.ts";
 import { TidegateError } from "./error.ts";
 import { Events, onAbort } from "./events.ts";
@@ -111,7 +111,7 @@ export class FeedSubscription<M> implements Subscription<M>, Receiver {
   /** Whether it comes back from a pause. */
   #returning = false;
   /** The last that it was given; and the last that its loop has taken. */
-  #seen: Cursor | undefined;
+  readonly #place = new Place();
   #taken: Cursor | undefined;
   /** For the loop, which may begin later; gone as soon as it shows that there is none. */
   #queue: Queue<Publication<M>> | undefined;
@@ -142,7 +142,7 @@ export class FeedSubscription<M> implements Subscription<M>, Receiver {
   }
 
   get cursor(): Cursor | undefined {
-    return this.#queue?.size ? this.#taken : this.#seen;
+    return this.#queue?.size ? this.#taken : this.#place.cursor;
   }
 
   readonly on: Listen<SubscriptionEvents<M>> = (event, listener, options) => {
@@ -152,7 +152,7 @@ export class FeedSubscription<M> implements Subscription<M>, Receiver {
 
   pause(): void {
     if (this.state === "paused" || this.state === "ended") return;
-    if (this.#seen !== undefined) this.from = { cursor: this.#seen };
+    if (this.#place.cursor) this.from = { cursor: this.#place.cursor };
     else if (this.state === "live") this.from = "live";
     this.#client.leave(this.pattern, this);
     this.#show("paused");
@@ -191,8 +191,7 @@ export class FeedSubscription<M> implements Subscription<M>, Receiver {
 
   take(publication: Publication): void {
     const { cursor, replayed, topic } = publication;
-    if (cursor !== undefined && !isAfter(cursor, this.#seen)) return;
-    this.#seen = cursor;
+    if (cursor !== undefined && !this.#reach(cursor)) return;
     if (replayed) this.#replayed += 1;
     const { validate } = this.#options;
     try {
@@ -205,16 +204,17 @@ export class FeedSubscription<M> implements Subscription<M>, Receiver {
   }
 
   position(cursor: string): void {
-    if (isAfter(cursor, this.#seen)) this.#seen = cursor as Cursor;
+    this.#reach(cursor);
   }
 
   gap(gap: Gap): void {
     this.#loss ??= gap.reason;
+    if (gap.reason === EPOCH_CHANGED) this.#place.outdated = true;
     this.#events.emit("gap", { ...gap, resumed: gap.resumed || this.#returning });
   }
 
   live(): void {
-    if (this.#returning && this.#seen === undefined) this.gap({ reason: "connection_lost", resumed: true });
+    if (this.#returning && !this.#place.cursor) this.gap({ reason: "connection_lost", resumed: true });
     this.#returning = false;
     this.#begun.resolve({ recovered: this.#loss === undefined, replayed: this.#replayed, reason: this.#loss });
     this.#show("live");
@@ -236,6 +236,12 @@ export class FeedSubscription<M> implements Subscription<M>, Receiver {
     this.#queue?.end(error);
     this.#show("ended");
     if (error) this.error(error);
+  }
+
+  /** Whether that lies behind its place. */
+  #reach(cursor: string): boolean {
+    if (this.#place.denies(cursor)) this.gap({ reason: EPOCH_CHANGED, resumed: this.state !== "live" });
+    return this.state !== "ended" && this.#place.advance(cursor);
   }
 
   #give(publication: Publication<M>): void {

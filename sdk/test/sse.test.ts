@@ -168,6 +168,20 @@ test("changed subscriptions open another stream, once a tick, at the oldest curs
   assert.equal(old.ended, true);
 });
 
+test("behind a gap that says that the history is another one, a lower place is the place", async () => {
+  const listening = new Listening();
+  await listening.subscribe({ "dash.a": { cursor: cursor(8) } });
+  await http.stream.begin(position("dash", 8));
+  await http.stream.push(gap("dash.a", "epoch_changed"));
+  await listening.subscribe({ "dash.b": "live" });
+  assert.equal(http.stream.from["cursors"], cursor(8), "until something has come");
+  await http.streams[0]!.push(message("dash.a", 3, 3));
+  await http.stream.begin(gap("dash.a", "epoch_changed"), gap("dash.b", "epoch_changed"), position("dash", 4));
+  await http.stream.push(message("dash.a", 5, 5));
+  await listening.subscribe({ "dash.c": "live" });
+  assert.equal(http.stream.from["cursors"], cursor(5));
+});
+
 test("of a namespace with which the new stream has caught up, the old one is not heard any more", async () => {
   const listening = new Listening();
   await listening.subscribe({ "dash.a.*": { cursor: cursor(3) }, "log.>": { cursor: cursor(7, "aaaaaa") } });

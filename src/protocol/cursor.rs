@@ -1,8 +1,8 @@
 //! Cursors as text: what clients keep and send back as it came.
 //!
 //! `<epoch>-<offset>[-<check>]`: six characters of `a-z2-7`, a number in lower hexadecimal without a
-//! leading zero, and four hexadecimal digits. A client may compare Offsets within one Epoch; nothing
-//! else in it is for clients. There is one way to write a Cursor, and nothing else is read.
+//! leading zero, and four hexadecimal digits. A client may compare Offsets within one Epoch, and checks
+//! at one Offset; nothing else in it is for clients. There is one way to write a Cursor, and nothing else is read.
 
 use std::fmt;
 
