@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::frame::Frame;
 use super::{From, Pattern, Topic, from};
 use crate::protocol::cursor;
-use crate::publication::{Cursor, Epoch};
+use crate::publication::Cursor;
 
 /// Of all Subscriptions.
 pub(super) struct Places {
@@ -16,7 +16,7 @@ pub(super) struct Places {
     replaying: Option<(usize, u64, Option<Cursor>)>,
     /// What more than one of them wants and has come for one, until none of them is within its replay:
     /// it comes again for each.
-    had: HashSet<(Epoch, u64)>,
+    had: HashSet<Cursor>,
 }
 
 struct Place {
@@ -74,7 +74,7 @@ impl Places {
         match (frame.kind.as_str(), cursor, topic) {
             ("message", Some(at), Some(topic)) if !self.are_live() => {
                 let wanted = self.all.iter().filter(|one| one.pattern.matches(&topic)).count();
-                wanted < 2 || self.had.insert((at.epoch, at.offset))
+                wanted < 2 || self.had.insert(at)
             }
             _ => true,
         }
@@ -114,6 +114,14 @@ impl Places {
                     self.reach(at, |pattern| pattern.matches(&topic));
                 }
             },
+            "gap" if frame.reason.as_deref() == Some("epoch_changed") => {
+                // It goes on from there until something comes, and compares that with nothing.
+                for place in self.all.iter_mut().filter(|one| one.pattern.as_str() == topic) {
+                    if let Some(old) = place.cursor.take() {
+                        place.from = json!({ "cursor": old });
+                    }
+                }
+            }
             "position" => {
                 self.reach(at, |pattern| frame.namespace.as_deref() == Some(pattern.namespace()));
             }
@@ -183,5 +191,38 @@ mod tests {
         assert!(places.had.is_empty(), "nothing comes twice from here on");
         assert!(message(&mut places, "k.a.x", 13));
         assert!(places.had.is_empty());
+    }
+
+    fn place(places: &mut Places) -> Value {
+        let command: Value = serde_json::from_str(&places.subscribe()).unwrap();
+        command["topics"][0]["from"]["cursor"].clone()
+    }
+
+    /// A history that lost its end uses Offsets again: what comes then is the place, though its Offset
+    /// is lower. Until something comes, the old place is asked for.
+    #[test]
+    fn a_history_that_lost_its_end_leaves_no_place_behind() {
+        let mut places = Places::new(vec!["k.>".parse().unwrap()], &From::Live);
+        let subscribed = json!({"type": "subscribed", "topic": "k.>", "cursor": "k3f7qa-8-77d0"});
+        take(&mut places, subscribed.clone());
+        take(&mut places, json!({"type": "gap", "topic": "k.>", "reason": "epoch_changed"}));
+        assert_eq!(place(&mut places), "k3f7qa-8-77d0");
+        take(&mut places, subscribed);
+        take(&mut places, json!({"type": "gap", "topic": "k.>", "reason": "epoch_changed"}));
+        assert!(message(&mut places, "k.a", 3));
+        assert_eq!(place(&mut places), "k3f7qa-3");
+    }
+
+    /// What has another check is another Publication, also where two replays may bring one twice.
+    #[test]
+    fn an_offset_that_is_used_again_is_new() {
+        let patterns = ["k.*.x", "k.a.*"].map(|text| text.parse().unwrap());
+        let mut places = Places::new(patterns.into(), &From::Live);
+        let mut stored = |cursor: &str| {
+            take(&mut places, json!({"type": "message", "topic": "k.a.x", "cursor": cursor}))
+        };
+        assert!(stored("k3f7qa-3-77d0"));
+        assert!(!stored("k3f7qa-3-77d0"));
+        assert!(stored("k3f7qa-3-81a0"));
     }
 }
