@@ -318,14 +318,12 @@ fn nodes_that_were_away_know_who_was_revoked() {
         let mut held = socket(&frozen, &ana).await;
         freeze(&frozen).await;
         let (status, answer) = disconnect(&one, &keys.admin, json!({"user": "ana"})).await;
-        assert_eq!((status, answer), (200, json!({"closed": 0, "silent_nodes": 1})));
+        // Who is asked may be too busy to answer in time, too.
+        assert_eq!((status, &answer["closed"]), (200, &json!(0)), "{answer}");
+        assert!(answer["silent_nodes"].as_u64() >= Some(1), "{answer}");
         // It beats no more, and is not waited for.
-        until("it is gone", SOON, || async {
-            let (status, answer) = disconnect(&one, &keys.admin, json!({"token_id": "t"})).await;
-            assert_eq!(status, 200, "{answer}");
-            answer["silent_nodes"] == 0
-        })
-        .await;
+        hear(&[&one], 1).await;
+        is_done(&one, &keys.admin, json!({"token_id": "t"}), 0).await;
         frozen.signal("CONT");
         let thawed = Instant::now();
         let closed = held.closed(KNOWN).await;
