@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use opentelemetry::metrics::Meter;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
@@ -200,6 +200,8 @@ pub struct Control<B> {
     auth: Arc<Auth>,
     nodes: Nodes,
     kept: Kept,
+    /// Somebody is revoked who may be connected.
+    sweep_owed: Notify,
     calls: Semaphore,
     meters: Meters,
 }
@@ -213,6 +215,7 @@ impl<B: Bus> Control<B> {
         Arc::new(Self {
             calls: Semaphore::new(config.calls_in_flight),
             kept: Kept::new(config.keeps),
+            sweep_owed: Notify::new(),
             meters: Meters::new(meter, &nodes),
             config,
             bus,
@@ -230,6 +233,7 @@ impl<B: Bus> Control<B> {
             self.beat(),
             self.follow_revoked(),
             self.check_revoked(),
+            self.sweep(),
         );
     }
 
@@ -376,7 +380,7 @@ impl<B: Bus> Control<B> {
         let ended = self.errand(|answer| Errand::End(whom, answer)).await;
         if ended.is_none() && is_kept_out {
             // Too late to be counted, but not to be done.
-            self.sweep().await;
+            self.sweep_owed.notify_one();
         }
         let ended = ended?;
         let said = Ended { closed: ended.into_iter().sum() };
@@ -407,10 +411,14 @@ impl<B: Bus> Control<B> {
         (given && all.len() == self.config.shards).then_some(all)
     }
 
-    /// Ends everybody who is revoked by now. It must be done, however long that takes.
+    /// Ends everybody who is revoked, whenever somebody may be there. It must be done, however long
+    /// that takes: a Shard may be stuck, and whoever finds out what is revoked does not wait for it.
     async fn sweep(&self) {
-        while self.errand(|answer| Errand::End(Whom::Revoked, answer)).await.is_none() {
-            sleep(AGAIN).await;
+        loop {
+            self.sweep_owed.notified().await;
+            while self.errand(|answer| Errand::End(Whom::Revoked, answer)).await.is_none() {
+                sleep(AGAIN).await;
+            }
         }
     }
 }

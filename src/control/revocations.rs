@@ -129,7 +129,7 @@ impl<B: Bus> Control<B> {
                     match arrival {
                         Arrival::Stored(stored) => {
                             if self.take(&stored).is_some_and(|(_, is_news)| is_news) {
-                                self.sweep().await;
+                                self.sweep_owed.notify_one();
                             }
                         }
                         Arrival::Lost | Arrival::Publication(_) => self.kept.suspected.notify_one(),
@@ -194,7 +194,7 @@ impl<B: Bus> Control<B> {
         }
         self.kept.whole_at.send_replace(Some(began));
         if is_news {
-            self.sweep().await;
+            self.sweep_owed.notify_one();
         }
         Ok(())
     }

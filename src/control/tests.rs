@@ -119,6 +119,27 @@ async fn all_nodes_do_their_part_and_who_does_not_is_counted() {
     assert_eq!(beats.iter().map(|beat| beat.connections).collect::<Vec<_>>(), [5, 5]);
 }
 
+/// A Shard that never answers holds up nobody else: its node takes in all who are revoked after that,
+/// and knows that it knows them.
+#[tokio::test(start_paused = true)]
+async fn a_stuck_shard_holds_up_no_revocation() {
+    for keeps in [true, false] {
+        let bus = bus(keeps);
+        let one = node("one", &bus, keeps, Shards::Say(0, &[]));
+        let stuck = node("stuck", &bus, keeps, Shards::Stuck);
+        heard(&[&one, &stuck], 2).await;
+        let users = ["ana", "ben", "cleo"];
+        for user in users {
+            let done = one.control.disconnect(&Target::User(user.into())).await.unwrap();
+            assert_eq!(done.silent_nodes, 1);
+        }
+        sleep(Duration::from_secs(20)).await;
+        assert!(users.iter().all(|user| stuck.auth.knows_revoked(Mark::of_user(user))));
+        let since = Instant::now();
+        assert!(stuck.control.is_whole_soon().await && since.elapsed() < Duration::from_secs(1));
+    }
+}
+
 /// A node that starts later reads what was revoked before it says that it knows; where nothing is kept
 /// it knows at once, and nothing.
 #[tokio::test(start_paused = true)]
