@@ -5,6 +5,7 @@
 //! faster. Everybody who must tell of a loss watches [`Link`]: a risen `suspicions` means that
 //! something may be missing since.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ const LEFT_LOOK: Duration = Duration::from_millis(20);
 const OVERFLOW_TOLD: Duration = Duration::from_secs(1);
 /// A server that cannot be reached is told at most this often.
 const CLIENT_TOLD: Duration = Duration::from_secs(10);
+/// A stream that will not do is told at most this often, unless it is for another reason.
+const STREAM_TOLD: Duration = Duration::from_secs(60);
 /// A probe that takes longer has failed.
 const PROBE: Duration = Duration::from_secs(1);
 const PROVISION_AGAIN: Duration = Duration::from_secs(1);
@@ -60,6 +63,10 @@ pub(super) async fn left(client: &Client, last: u64) {
 /// A kept Namespace, and whether its stream is as it should be.
 pub(super) type Provisioned = (Arc<Kept>, Result<(), StreamError>);
 
+/// Which stream will not do, why, and when that was said.
+#[derive(Debug, Default)]
+pub(super) struct Told(HashMap<Box<str>, (String, Instant)>);
+
 /// Watches one link.
 pub(super) struct Watcher {
     pub(super) client: Client,
@@ -73,8 +80,22 @@ pub(super) struct Watcher {
     pub(super) kept: Vec<Arc<Kept>>,
     /// Streams that are being made sure of.
     pub(super) provisioning: JoinSet<Provisioned>,
+    /// What was said of those that will not do.
+    pub(super) told: Told,
     /// Hears what became of the first try: why the server will not do, if one was reached and will not.
     pub(super) tried: Option<oneshot::Sender<Option<Arc<str>>>>,
+}
+
+impl Told {
+    /// Whether this is to be said, and not what was said a moment ago.
+    fn is_news(&mut self, namespace: &str, words: &str) -> bool {
+        let told = self.0.get(namespace);
+        if told.is_some_and(|(last, at)| last == words && at.elapsed() < STREAM_TOLD) {
+            return false;
+        }
+        self.0.insert(namespace.into(), (words.to_owned(), Instant::now()));
+        true
+    }
 }
 
 impl Watcher {
@@ -160,6 +181,7 @@ impl Watcher {
     /// Makes sure of the streams, also after a reconnect: one in memory goes with its server.
     fn provision(&mut self) {
         self.provisioning.abort_all();
+        self.told = Told::default();
         for kept in self.kept.clone() {
             self.provisioning.spawn(async move { (Arc::clone(&kept), kept.provision().await) });
         }
@@ -172,7 +194,9 @@ impl Watcher {
         // One that was cut short has begun anew.
         if let Ok((kept, Err(why))) = outcome {
             let words = kept.wanted.fault(&why);
-            error!("{words}");
+            if self.told.is_news(&kept.wanted.namespace, &words) {
+                error!("{words}");
+            }
             if matches!(why, StreamError::Wrong(_)) {
                 self.tell_first(Some(words.into()));
             }
@@ -260,5 +284,24 @@ impl Watcher {
         if let Err(fault) = self.client.force_reconnect().await {
             warn!(error = %fault, "NATS client");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// What is wrong with a stream is said at once, and again when it is something else or a minute has
+    /// passed; each stream counts for itself.
+    #[tokio::test(start_paused = true)]
+    async fn the_same_is_told_once_a_minute() {
+        let mut told = Told::default();
+        assert!(told.is_news("a", "full") && told.is_news("b", "full"));
+        advance(STREAM_TOLD / 2).await;
+        assert!(!told.is_news("a", "full") && told.is_news("b", "missing"));
+        advance(STREAM_TOLD / 2).await;
+        assert!(told.is_news("a", "full") && !told.is_news("b", "missing"));
     }
 }

@@ -253,6 +253,7 @@ impl Nats {
             probes,
             kept: kept.values().cloned().collect(),
             provisioning: JoinSet::new(),
+            told: link::Told::default(),
             tried: Some(tried),
         };
         tasks.spawn(rounds.run());
