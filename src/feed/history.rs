@@ -536,4 +536,52 @@ mod tests {
         }
         assert!(began.elapsed() < Duration::from_secs(2), "after {:?}", began.elapsed());
     }
+
+    /// A crowd that comes back below the ring within some milliseconds costs one read of history, as does
+    /// a single one of it.
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_shares_one_read() {
+        let rules = History { messages: 9_999, ..History::default() };
+        let memory = Memory::new([("k", &rules)], || Timestamp(1));
+        let bus = Lagging::read_slowly(memory, Duration::from_millis(1));
+        let config = namespace::Config { history: Some(rules), ..Default::default() };
+        let namespaces = Arc::new(Namespaces::new([("k".to_owned(), config)].into(), false));
+        let config = Config { namespaces, ..Config::default() };
+        let ((feeds, asks), (inbox, mut events)) = (Feeds::channel(), mpsc::channel(999));
+        // It ends with the test.
+        let mut directories = JoinSet::new();
+        directories.spawn(Directory::new(config, bus.clone(), asks, vec![inbox]).run());
+        let attach = |connection, from| {
+            let (patterns, begin) = (["k.a".parse().unwrap()].into(), Begin::From(from));
+            feeds.attach(ShardId(0), patterns, begin, Ticket { connection, number: 1 }).unwrap();
+        };
+        let publish = async |n| bus.publish(publication(n)).await.unwrap().cursor.unwrap();
+        let first = publish(1).await;
+        for n in 2..=300 {
+            publish(n).await;
+        }
+        attach(0, From::Live);
+        assert!(matches!(events.recv().await, Some(Event::Attached(..))));
+        let mut reads = Vec::new();
+        for crowd in [1, 200] {
+            for connection in 1..=crowd {
+                attach(connection, From::Cursor([first].into()));
+                if connection % 50 == 0 {
+                    sleep(Duration::from_millis(2)).await;
+                }
+            }
+            let mut waiting = crowd;
+            while waiting > 0 {
+                match events.recv().await {
+                    Some(Event::Attached(_, replay)) => {
+                        assert_eq!((replay.envelopes.len(), replay.recovered), (299, Ok(())));
+                        waiting -= 1;
+                    }
+                    other => panic!("{other:?} is no replay"),
+                }
+            }
+            reads.push(bus.pages_from(first.offset));
+        }
+        assert_eq!(reads, [1, 2]);
+    }
 }

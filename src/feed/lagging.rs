@@ -19,6 +19,8 @@ pub(super) struct Lagging {
     /// The first answers about newest values, the last of them first.
     newest: Arc<Mutex<Vec<Newest>>>,
     read_takes: Duration,
+    /// Where pages began that were read.
+    read: Arc<Mutex<Vec<u64>>>,
     loses: bool,
 }
 
@@ -43,17 +45,23 @@ impl Lagging {
     /// Whose newest values are at first these.
     pub(super) fn told_of_old(memory: Memory, newest: Vec<Newest>) -> Self {
         let newest = Arc::new(Mutex::new(newest));
-        Self { memory, newest, read_takes: Duration::ZERO, loses: false }
+        Self { newest, ..Self::read_slowly(memory, Duration::ZERO) }
     }
 
     /// Each page of which takes so long.
     pub(super) fn read_slowly(memory: Memory, read_takes: Duration) -> Self {
-        Self { memory, newest: Arc::default(), read_takes, loses: false }
+        let (newest, read) = Default::default();
+        Self { memory, newest, read_takes, read, loses: false }
     }
 
     /// The same, and its live road loses each second one.
     pub(super) fn loses(memory: Memory, read_takes: Duration) -> Self {
         Self { loses: true, ..Self::read_slowly(memory, read_takes) }
+    }
+
+    /// How many pages were read that begin with this Offset.
+    pub(super) fn pages_from(&self, offset: u64) -> usize {
+        self.read.lock().unwrap().iter().filter(|from| **from == offset).count()
     }
 }
 
@@ -77,6 +85,7 @@ impl Bus for Lagging {
     }
 
     async fn read(&self, namespace: &str, want: Want<'_>) -> Result<Page, ReadError> {
+        self.read.lock().unwrap().push(want.from);
         sleep(self.read_takes).await;
         self.memory.read(namespace, want).await
     }
