@@ -8,8 +8,8 @@ use std::{env, thread};
 use crate::faults::{Blind, Fault, Faults};
 use crate::run::{Case, Outcome, STEPS};
 
-/// How many seeds run if nobody says: some two minutes on two idle cores.
-const SEEDS: u64 = 4_500;
+/// How many seeds run if nobody says: some four minutes on two idle cores.
+const SEEDS: u64 = 10_000;
 /// How many of them with drains.
 const DRAIN_SEEDS: u64 = 100;
 /// In how many seeds a blinded check must be noticed.
