@@ -76,6 +76,8 @@ mod replays;
 #[cfg(test)]
 mod rolling;
 #[cfg(test)]
+mod rollouts;
+#[cfg(test)]
 mod sdk;
 #[cfg(test)]
 mod secured;

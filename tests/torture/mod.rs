@@ -13,7 +13,7 @@ mod log;
 mod publisher;
 mod report;
 #[path = "../simulation/rng.rs"]
-mod rng;
+pub(crate) mod rng;
 mod scenario;
 mod world;
 
