@@ -2,6 +2,9 @@
 
 CARGO ?= cargo
 
+# Tests wait more than they compute: one more at a time than there are cores.
+export RUST_TEST_THREADS ?= $(shell expr 1 + `getconf _NPROCESSORS_ONLN`)
+
 .PHONY: test check sdk fmt dev bench torture versions tools e2e
 
 # What is not Rust goes into target/tools; a second run needs no network.
