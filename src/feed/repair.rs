@@ -332,9 +332,12 @@ impl<B: Bus> Open<B> {
         if head.epoch != self.ring.epoch() || self.repair.distrusted {
             self.lose_epoch(&head);
         } else if contradicted {
-            return self.distrust();
+            self.distrust();
         } else {
             self.compare(checked.given, &head);
+        }
+        if self.repair.distrusted {
+            return;
         }
         self.judge_strangers(checked.number);
         if self.repair.below_since.is_none() {
@@ -349,7 +352,8 @@ impl<B: Bus> Open<B> {
         if head.last < given {
             let since = *self.repair.below_since.get_or_insert(now);
             if now - since >= BELOW_MAX {
-                return self.lose_epoch(head);
+                // Something may have come since it was asked.
+                return self.distrust();
             }
             return self.repair.check_at(now + SECOND_CHECK);
         }

@@ -39,6 +39,8 @@ pub(crate) struct Subscription {
     pub(crate) from: From,
     pub(crate) log: Vec<Got>,
     had: BTreeSet<(u32, u64, Option<u16>)>,
+    /// Of that, what came on the newest Connection that has it.
+    had_here: BTreeSet<(u32, u64, Option<u16>)>,
     numbers: BTreeSet<usize>,
     pub(crate) cursor: Option<Cursor>,
     last: Option<(Epoch, u64)>,
@@ -57,10 +59,6 @@ pub(crate) struct Subscription {
     pub(crate) found_no_room: bool,
     /// It was told that its history is another one, and has got nothing since.
     outdated: bool,
-    /// The same, as it was when it asked; or it has been told meanwhile.
-    asked_outdated: bool,
-    /// Two Connections have told it of the same new history: both bring it from its beginning.
-    twice: bool,
     /// It has said that it does not want it any more.
     pub(crate) leaves: bool,
     /// When to ask again after an error.
@@ -131,6 +129,7 @@ impl Subscription {
             from,
             log: Vec::new(),
             had: BTreeSet::new(),
+            had_here: BTreeSet::new(),
             numbers: BTreeSet::new(),
             cursor: None,
             last: None,
@@ -143,8 +142,6 @@ impl Subscription {
             found_no_room: false,
             leaves: false,
             outdated: false,
-            asked_outdated: false,
-            twice: false,
             retry_at: None,
             stays: Vec::new(),
         }
@@ -152,7 +149,6 @@ impl Subscription {
 
     /// Where it goes on.
     pub(crate) fn begins(&mut self) -> From {
-        self.asked_outdated = self.outdated;
         match self.cursor {
             Some(cursor) => From::Cursor([cursor].into()),
             None => self.from.clone(),
@@ -167,15 +163,17 @@ impl Subscription {
         self.last.is_some_and(|(epoch, offset)| epoch == cursor.epoch && cursor.offset <= offset)
     }
 
-    /// Where it stands, something else stands now: its history has lost its end, and nobody said so.
-    fn hear(&mut self, cursor: Cursor) {
+    /// Whether something else stands now where it stands: its history has lost its end, and nobody
+    /// said so.
+    fn hears(&mut self, cursor: Cursor) -> bool {
         let here = |had: &Cursor| (had.epoch, had.offset) == (cursor.epoch, cursor.offset);
         let had = self.cursor.filter(|_| !self.outdated).filter(here);
-        if let (Some(had), Some(check)) = (had.and_then(|had| had.check), cursor.check)
-            && had != check
-        {
+        let checks = (had.and_then(|had| had.check), cursor.check);
+        let other = matches!(checks, (Some(had), Some(check)) if had != check);
+        if other {
             self.told(GapReason::EpochChanged, false);
         }
+        other
     }
 
     fn take(&mut self, number: usize, envelope: &Envelope, live: bool) -> Verdict {
@@ -187,11 +185,9 @@ impl Subscription {
                 return Err(why);
             }
             if !self.had.insert((cursor.epoch.bits(), cursor.offset, cursor.check)) {
-                if self.twice {
-                    return Ok(());
-                }
                 return Err(format!("I2: {} got {cursor} twice", self.pattern));
             }
+            self.had_here.insert((cursor.epoch.bits(), cursor.offset, cursor.check));
             self.go_to(cursor);
         } else {
             if self.numbers.contains(&number) {
@@ -208,7 +204,9 @@ impl Subscription {
         if why == GapReason::EpochChanged {
             self.log.push(Got::Rewritten { at: Instant::now() });
             self.last = None;
-            (self.outdated, self.asked_outdated) = (true, true);
+            self.outdated = true;
+            // Another node has had it from this history's beginning, too.
+            self.had.clone_from(&self.had_here);
         }
     }
 
@@ -366,7 +364,7 @@ impl Client {
         let Some(cursor) = envelope.cursor() else {
             return Err("best effort replays nothing".to_owned());
         };
-        subscription.hear(cursor);
+        self.lost_its_way |= subscription.hears(cursor) && self.lines.len() > 1;
         if moved && !self.forgetful && subscription.has_had(cursor) {
             return Ok(());
         }
@@ -426,7 +424,7 @@ impl Client {
                 return Err(format!("I3: {cursor} came live behind {last:?}"));
             }
         }
-        let mut wanted = false;
+        let (mut wanted, mut heard) = (false, false);
         for (index, view) in &line.views {
             let subscription = &mut self.subscriptions[*index];
             if *view != View::Live || !subscription.pattern.matches(topic) {
@@ -435,7 +433,7 @@ impl Client {
             wanted = true;
             let had = match cursor {
                 Some(cursor) => {
-                    subscription.hear(cursor);
+                    heard |= subscription.hears(cursor);
                     subscription.has_had(cursor)
                 }
                 None => {
@@ -451,6 +449,7 @@ impl Client {
                 subscription.take(number, envelope, true)?;
             }
         }
+        self.lost_its_way |= heard && self.lines.len() > 1;
         if wanted || self.lines.len() > 1 {
             return Ok(());
         }
@@ -490,12 +489,10 @@ impl Client {
                 if reason == Some(GapReason::EpochChanged) && world.truth.rewrites == 0 {
                     return Err(format!("I6: {topic} is told of another history than its own"));
                 }
-                let moved = self.lines[at].moved.contains(&index);
                 let subscription = &mut self.subscriptions[index];
                 let asked_at = subscription.asked_at.take();
                 subscription.log.push(Got::Begun);
-                let again = reason == Some(GapReason::EpochChanged) && subscription.asked_outdated;
-                subscription.twice |= again && moved;
+                subscription.had_here.clear();
                 if let Some(reason) = reason {
                     subscription.told(reason, true);
                 } else if let Some(resumed) = subscription.cursor
