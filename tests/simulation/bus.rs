@@ -58,6 +58,8 @@ struct History {
     entries: BTreeMap<u64, (Timestamp, Arc<Publication>)>,
     /// What was stored where, also what has left.
     numbers: Numbers,
+    /// The numbers of those that a newer one has just pushed out.
+    pushed_out: Vec<usize>,
     /// Up to where it uses Offsets again.
     used: u64,
     /// More has passed at once than a ring holds, so that nobody would see what is used again.
@@ -186,6 +188,7 @@ impl World {
             lost: false,
             used_again: false,
             left_unseen: false,
+            left_at: None,
             came_to: 0,
             late_at: 0,
         };
@@ -201,6 +204,9 @@ impl World {
             return self.truth.store(entry, now);
         }
         let stored = history.append(publication, number);
+        for gone in history.pushed_out.drain(..) {
+            self.truth.log[gone].left_at = Some(Instant::now());
+        }
         let (offset, time) = (stored.offset, self.begun.elapsed());
         crate::seeds::tell(|| {
             format!("{time:?} number {number} on {topic} is stored at {offset:x}")
@@ -470,6 +476,7 @@ impl History {
             last_time: Timestamp(0),
             entries: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            pushed_out: Vec::new(),
             used: 0,
             burst: false,
             mask: None,
@@ -496,6 +503,7 @@ impl History {
             let all: Vec<u64> = self.entries.iter().rev().filter_map(of_topic).collect();
             for oldest in all.iter().skip(kept) {
                 self.entries.remove(oldest);
+                self.pushed_out.extend(self.numbers.get(oldest).map(|(number, _)| number));
             }
         }
         Stored { offset: self.last, time, publication: Some(publication) }

@@ -163,6 +163,14 @@ impl Subscription {
         self.last.is_some_and(|(epoch, offset)| epoch == cursor.epoch && cursor.offset <= offset)
     }
 
+    /// Drops what it has had on another Connection. If that was something else, of a history written
+    /// anew meanwhile, it cannot know.
+    fn drop_had(&mut self, cursor: Cursor) {
+        if !self.had.contains(&(cursor.epoch.bits(), cursor.offset, cursor.check)) {
+            self.log.push(Got::Unseen);
+        }
+    }
+
     /// Whether something else stands now where it stands: its history has lost its end, and nobody
     /// said so.
     fn hears(&mut self, cursor: Cursor) -> bool {
@@ -366,6 +374,7 @@ impl Client {
         };
         self.lost_its_way |= subscription.hears(cursor) && self.lines.len() > 1;
         if moved && !self.forgetful && subscription.has_had(cursor) {
+            subscription.drop_had(cursor);
             return Ok(());
         }
         subscription.take(number, envelope, false)
@@ -447,6 +456,8 @@ impl Client {
             };
             if !had || self.forgetful {
                 subscription.take(number, envelope, true)?;
+            } else if let Some(cursor) = cursor.filter(|_| line.moved.contains(index)) {
+                subscription.drop_had(cursor);
             }
         }
         self.lost_its_way |= heard && self.lines.len() > 1;

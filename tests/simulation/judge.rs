@@ -8,6 +8,8 @@ use crate::truth::Entry;
 
 /// What an opening missed is found within this.
 const OPENING_SHOWS: Duration = Duration::from_secs(3);
+/// A node that has seen something strange has looked within this.
+const LOOKS: Duration = Duration::from_secs(3);
 /// That a history was rewritten is found within this, also by a client that comes back late.
 const REWRITING_SHOWS: Duration = Duration::from_secs(60);
 
@@ -32,9 +34,11 @@ fn subscription(one: &Subscription, here: bool, world: &World) -> Result<(), Str
     let ended = one.stays.last().and_then(|(_, _, until)| *until).filter(|_| !here);
     for number in from..until {
         let entry = world.truth.get(number);
-        // No node can see that a place was used again if its copy does not come and the next one does.
-        let unseen =
-            entry.lost || entry.left_unseen || entry.used_again && one.was_where_it_missed(entry);
+        // No node can see that a place was used again if its copy does not come and the next one does,
+        // or if nothing is there any more when it looks.
+        let left = entry.left_at.is_some_and(|at| at < entry.at + LOOKS);
+        let reused_unseen = entry.used_again && (left || one.was_where_it_missed(entry));
+        let unseen = entry.lost || entry.left_unseen || reused_unseen;
         // Nobody tells one that has ended what is found a moment later.
         let hidden = entry.life > 0 && ended.is_some_and(|at| at < entry.at + REWRITING_SHOWS);
         let owed = !unseen && !hidden && entry.epoch.is_some() && one.pattern.matches(&entry.topic);

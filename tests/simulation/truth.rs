@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) used_again: bool,
     /// Retention took it for others, which its history has lost since.
     pub(crate) left_unseen: bool,
+    /// When newer ones pushed it out.
+    pub(crate) left_at: Option<Instant>,
     /// The nodes to which a live copy of it came in time, a bit each.
     pub(crate) came_to: u32,
     /// Those that had read history beyond it before, when it had left.
