@@ -747,6 +747,8 @@ fn feed(contender: &Contender, scale: Scale, broker: &Nats) -> Fallible<Outcome>
         clock::sleep_until(at);
     }
     backend.finish()?;
+    // The node has closed a connection that was idle for so long.
+    stage.publisher = Publisher::connect(&stage.server)?;
     stage.publish_batch(1, PAYLOAD_BYTES)?;
     let report = stage.wait()?;
     let cpu = stage.cpu()?.since(cpu);
