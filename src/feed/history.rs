@@ -340,7 +340,7 @@ mod tests {
     use tokio::task::JoinSet;
     use tokio::time::{Instant, sleep};
 
-    use crate::bus::Bus as _;
+    use crate::bus::Bus;
     use crate::bus::memory::Memory;
     use crate::feed::lagging::Lagging;
     use crate::feed::{Config, Directory, Event, Feeds, ShardId, Ticket};
@@ -361,36 +361,72 @@ mod tests {
         }
     }
 
+    fn rules(messages: u32) -> History {
+        History { messages, ..History::default() }
+    }
+
+    fn memory(messages: u32) -> Memory {
+        Memory::new([("k", &rules(messages))], || Timestamp(1))
+    }
+
+    /// The Feed of `k`, and a Shard that has it. They end with the test.
+    struct Stage {
+        feeds: Feeds,
+        events: mpsc::Receiver<Event>,
+        tasks: JoinSet<()>,
+    }
+
+    impl Stage {
+        fn new(bus: impl Bus + Clone, messages: u32, config: Config) -> Self {
+            let kept = namespace::Config { history: Some(rules(messages)), ..Default::default() };
+            let namespaces = Arc::new(Namespaces::new([("k".to_owned(), kept)].into(), false));
+            let ((feeds, asks), (inbox, events)) = (Feeds::channel(), mpsc::channel(99_999));
+            let mut tasks = JoinSet::new();
+            let config = Config { namespaces, ..config };
+            tasks.spawn(Directory::new(config, bus, asks, vec![inbox]).run());
+            Self { feeds, events, tasks }
+        }
+
+        fn attach(&self, connection: u64, begin: Begin) {
+            let ticket = Ticket { connection, number: 1 };
+            self.feeds.attach(ShardId(0), ["k.a".parse().unwrap()].into(), begin, ticket).unwrap();
+        }
+
+        /// The next answer to an attach, and whose it is. What is live meanwhile does not matter.
+        async fn replay(&mut self) -> (u64, Replay) {
+            loop {
+                match self.events.recv().await {
+                    Some(Event::Attached(ticket, replay)) => return (ticket.connection, *replay),
+                    Some(Event::Live(..)) => {}
+                    other => panic!("{other:?} is no replay"),
+                }
+            }
+        }
+    }
+
+    /// Publishes from this one on, without end.
+    async fn goes_on(bus: impl Bus, first: u64) {
+        for n in first.. {
+            bus.publish(publication(n)).await.unwrap();
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// A replay from history in parts of two, while retention takes two that were to come: the part
     /// in which they would have come says so, as its client may leave behind it.
     #[tokio::test(start_paused = true)]
     async fn what_leaves_between_two_parts_is_told_with_the_second() {
-        let rules = History { messages: 9, ..History::default() };
-        let bus = Memory::new([("k", &rules)], || Timestamp(1));
+        let bus = memory(9);
+        let config = Config { part_items: 2, ring_items: 1, ..Config::default() };
+        let mut stage = Stage::new(bus.clone(), 9, config);
         let publish = async |numbers: std::ops::RangeInclusive<u64>| {
             for n in numbers {
                 bus.publish(publication(n)).await.unwrap();
             }
         };
-        let config = namespace::Config { history: Some(rules.clone()), ..Default::default() };
-        let namespaces = Namespaces::new([("k".to_owned(), config)].into(), false);
-        let config = Config {
-            namespaces: Arc::new(namespaces),
-            part_items: 2,
-            ring_items: 1,
-            ..Config::default()
-        };
-        let ((feeds, asks), (inbox, mut events)) = (Feeds::channel(), mpsc::channel(99));
-        // It ends with the test.
-        let mut directories = JoinSet::new();
-        directories.spawn(Directory::new(config, bus.clone(), asks, vec![inbox]).run());
-        let mut next = async |begin| -> Replay {
-            let ticket = Ticket { connection: 1, number: 1 };
-            feeds.attach(ShardId(0), ["k.a".parse().unwrap()].into(), begin, ticket).unwrap();
-            match events.recv().await {
-                Some(Event::Attached(_, replay)) => *replay,
-                other => panic!("{other:?} is no part"),
-            }
+        let mut next = async |begin| {
+            stage.attach(1, begin);
+            stage.replay().await.1
         };
         let brings = |part: &Replay| -> Vec<u64> {
             part.envelopes.iter().filter_map(|one| Some(one.cursor()?.offset)).collect()
@@ -410,46 +446,23 @@ mod tests {
     /// read: a read takes as long as some Publications.
     #[tokio::test(start_paused = true)]
     async fn a_ring_that_goes_on_is_reached() {
-        let rules = History { messages: 100_000, ..History::default() };
-        let memory = Memory::new([("k", &rules)], || Timestamp(1));
-        let bus = Lagging::read_slowly(memory, Duration::from_millis(20));
-        let config = namespace::Config { history: Some(rules), ..Default::default() };
-        let namespaces = Arc::new(Namespaces::new([("k".to_owned(), config)].into(), false));
-        let config = Config { namespaces, ring_items: 40, ..Config::default() };
-        let ((feeds, asks), (inbox, mut events)) = (Feeds::channel(), mpsc::channel(99_999));
-        // They end with the test.
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Directory::new(config, bus.clone(), asks, vec![inbox]).run());
-        let attach = |from| {
-            let ticket = Ticket { connection: 1, number: 1 };
-            let begin = Begin::From(from);
-            feeds.attach(ShardId(0), ["k.a".parse().unwrap()].into(), begin, ticket).unwrap();
-        };
-        let publish = async move |n| bus.publish(publication(n)).await.unwrap().cursor.unwrap();
-        attach(From::Live);
-        assert!(matches!(events.recv().await, Some(Event::Attached(..))));
+        let bus = Lagging::read_slowly(memory(100_000), Duration::from_millis(20));
+        let config = Config { ring_items: 40, ..Config::default() };
+        let mut stage = Stage::new(bus.clone(), 100_000, config);
+        let publish = async |n| bus.publish(publication(n)).await.unwrap().cursor.unwrap();
+        stage.attach(1, Begin::From(From::Live));
+        stage.replay().await;
         let first = publish(1).await;
         for n in 2..100 {
             publish(n).await;
         }
         let hundredth = publish(100).await;
-        while !matches!(events.recv().await, Some(Event::Live(_, last, _)) if last.cursor() == Some(hundredth))
+        while !matches!(stage.events.recv().await, Some(Event::Live(_, last, _)) if last.cursor() == Some(hundredth))
         {
         }
-        tasks.spawn(async move {
-            for n in 101.. {
-                publish(n).await;
-                sleep(Duration::from_millis(5)).await;
-            }
-        });
-        attach(From::Cursor([first].into()));
-        let replay = loop {
-            match events.recv().await {
-                Some(Event::Attached(_, replay)) => break replay,
-                Some(_) => {}
-                None => panic!("the Feed goes on"),
-            }
-        };
+        stage.tasks.spawn(goes_on(bus.clone(), 101));
+        stage.attach(1, Begin::From(From::Cursor([first].into())));
+        let (_, replay) = stage.replay().await;
         assert_eq!(replay.recovered, Ok(()));
         assert!(replay.envelopes.len() >= 99);
     }
@@ -457,49 +470,28 @@ mod tests {
     /// Who is nearly there is not read together with who has far to go: the ring would outrun it.
     #[tokio::test(start_paused = true)]
     async fn who_is_near_does_not_wait_for_who_is_far() {
-        let rules = History { messages: 100_000, ..History::default() };
-        let memory = Memory::new([("k", &rules)], || Timestamp(1));
-        let bus = Lagging::read_slowly(memory, Duration::from_millis(20));
-        let config = namespace::Config { history: Some(rules), ..Default::default() };
-        let namespaces = Arc::new(Namespaces::new([("k".to_owned(), config)].into(), false));
-        let config = Config { namespaces, ring_items: 40, ..Config::default() };
-        let ((feeds, asks), (inbox, mut events)) = (Feeds::channel(), mpsc::channel(99_999));
-        // They end with the test.
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Directory::new(config, bus.clone(), asks, vec![inbox]).run());
-        let publish = async move |n| bus.publish(publication(n)).await.unwrap().cursor.unwrap();
-        let attach = |connection, begin| {
-            let ticket = Ticket { connection, number: 1 };
-            feeds.attach(ShardId(0), ["k.a".parse().unwrap()].into(), begin, ticket).unwrap();
-        };
+        let bus = Lagging::read_slowly(memory(100_000), Duration::from_millis(20));
+        let config = Config { ring_items: 40, ..Config::default() };
+        let mut stage = Stage::new(bus.clone(), 100_000, config);
+        let publish = async |n| bus.publish(publication(n)).await.unwrap().cursor.unwrap();
         let (near, far) = (1, 2);
         let first = publish(1).await;
         let mut last = first;
         for n in 2..=30_000 {
             last = publish(n).await;
         }
-        attach(far, Begin::From(From::Cursor([first].into())));
-        tasks.spawn(async move {
-            for n in 30_001.. {
-                publish(n).await;
-                sleep(Duration::from_millis(5)).await;
-            }
-        });
+        stage.attach(far, Begin::From(From::Cursor([first].into())));
+        stage.tasks.spawn(goes_on(bus.clone(), 30_001));
         let mut parts = 0;
         let recovered = loop {
-            match events.recv().await {
-                Some(Event::Attached(ticket, replay)) if ticket.connection == near => {
-                    break replay.recovered;
-                }
-                Some(Event::Attached(_, replay)) => {
-                    parts += 1;
-                    attach(far, Begin::Rest(replay.rest.expect("there is more")));
-                    if parts == 3 {
-                        attach(near, Begin::From(From::Cursor([last].into())));
-                    }
-                }
-                Some(_) => {}
-                None => panic!("the Feed goes on"),
+            let (whose, replay) = stage.replay().await;
+            if whose == near {
+                break replay.recovered;
+            }
+            parts += 1;
+            stage.attach(far, Begin::Rest(replay.rest.expect("there is more")));
+            if parts == 3 {
+                stage.attach(near, Begin::From(From::Cursor([last].into())));
             }
         };
         assert_eq!(recovered, Ok(()));
@@ -508,31 +500,19 @@ mod tests {
     /// A road that loses every other message leaves as many holes; they are mended by the page.
     #[tokio::test(start_paused = true)]
     async fn many_small_holes_are_mended_together() {
-        let rules = History { messages: 100_000, ..History::default() };
-        let memory = Memory::new([("k", &rules)], || Timestamp(1));
-        let bus = Lagging::loses(memory, Duration::from_millis(20));
-        let config = namespace::Config { history: Some(rules), ..Default::default() };
-        let namespaces = Arc::new(Namespaces::new([("k".to_owned(), config)].into(), false));
-        let config = Config { namespaces, ..Config::default() };
-        let ((feeds, asks), (inbox, mut events)) = (Feeds::channel(), mpsc::channel(99_999));
-        // It ends with the test.
-        let mut directories = JoinSet::new();
-        directories.spawn(Directory::new(config, bus.clone(), asks, vec![inbox]).run());
-        let ticket = Ticket { connection: 1, number: 1 };
-        let begin = Begin::From(From::Live);
-        feeds.attach(ShardId(0), ["k.a".parse().unwrap()].into(), begin, ticket).unwrap();
-        assert!(matches!(events.recv().await, Some(Event::Attached(..))));
+        let bus = Lagging::loses(memory(100_000), Duration::from_millis(20));
+        let mut stage = Stage::new(bus.clone(), 100_000, Config::default());
+        stage.attach(1, Begin::From(From::Live));
+        stage.replay().await;
         let began = Instant::now();
         for n in 1..=10_000 {
             bus.publish(publication(n)).await.unwrap();
         }
-        let mut next = 1;
-        while next <= 10_000 {
-            let Some(Event::Live(_, envelope, _)) = events.recv().await else {
+        for next in 1..=10_000 {
+            let Some(Event::Live(_, envelope, _)) = stage.events.recv().await else {
                 panic!("{next} is missing");
             };
             assert_eq!(envelope.cursor().map(|cursor| cursor.offset), Some(next));
-            next += 1;
         }
         assert!(began.elapsed() < Duration::from_secs(2), "after {:?}", began.elapsed());
     }
@@ -541,44 +521,26 @@ mod tests {
     /// a single one of it.
     #[tokio::test(start_paused = true)]
     async fn a_crowd_shares_one_read() {
-        let rules = History { messages: 9_999, ..History::default() };
-        let memory = Memory::new([("k", &rules)], || Timestamp(1));
-        let bus = Lagging::read_slowly(memory, Duration::from_millis(1));
-        let config = namespace::Config { history: Some(rules), ..Default::default() };
-        let namespaces = Arc::new(Namespaces::new([("k".to_owned(), config)].into(), false));
-        let config = Config { namespaces, ..Config::default() };
-        let ((feeds, asks), (inbox, mut events)) = (Feeds::channel(), mpsc::channel(999));
-        // It ends with the test.
-        let mut directories = JoinSet::new();
-        directories.spawn(Directory::new(config, bus.clone(), asks, vec![inbox]).run());
-        let attach = |connection, from| {
-            let (patterns, begin) = (["k.a".parse().unwrap()].into(), Begin::From(from));
-            feeds.attach(ShardId(0), patterns, begin, Ticket { connection, number: 1 }).unwrap();
-        };
+        let bus = Lagging::read_slowly(memory(9_999), Duration::from_millis(1));
+        let mut stage = Stage::new(bus.clone(), 9_999, Config::default());
         let publish = async |n| bus.publish(publication(n)).await.unwrap().cursor.unwrap();
         let first = publish(1).await;
         for n in 2..=300 {
             publish(n).await;
         }
-        attach(0, From::Live);
-        assert!(matches!(events.recv().await, Some(Event::Attached(..))));
+        stage.attach(0, Begin::From(From::Live));
+        stage.replay().await;
         let mut reads = Vec::new();
         for crowd in [1, 200] {
             for connection in 1..=crowd {
-                attach(connection, From::Cursor([first].into()));
+                stage.attach(connection, Begin::From(From::Cursor([first].into())));
                 if connection % 50 == 0 {
                     sleep(Duration::from_millis(2)).await;
                 }
             }
-            let mut waiting = crowd;
-            while waiting > 0 {
-                match events.recv().await {
-                    Some(Event::Attached(_, replay)) => {
-                        assert_eq!((replay.envelopes.len(), replay.recovered), (299, Ok(())));
-                        waiting -= 1;
-                    }
-                    other => panic!("{other:?} is no replay"),
-                }
+            for _ in 0..crowd {
+                let (_, replay) = stage.replay().await;
+                assert_eq!((replay.envelopes.len(), replay.recovered), (299, Ok(())));
             }
             reads.push(bus.pages_from(first.offset));
         }
