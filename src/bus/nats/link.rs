@@ -65,7 +65,7 @@ pub(super) type Provisioned = (Arc<Kept>, Result<(), StreamError>);
 
 /// Which stream will not do, why, and when that was said.
 #[derive(Debug, Default)]
-pub(super) struct Told(HashMap<Box<str>, (String, Instant)>);
+pub(super) struct Complaints(HashMap<Box<str>, (String, Instant)>);
 
 /// Watches one link.
 pub(super) struct Watcher {
@@ -81,12 +81,12 @@ pub(super) struct Watcher {
     /// Streams that are being made sure of.
     pub(super) provisioning: JoinSet<Provisioned>,
     /// What was said of those that will not do.
-    pub(super) told: Told,
+    pub(super) complaints: Complaints,
     /// Hears what became of the first try: why the server will not do, if one was reached and will not.
     pub(super) tried: Option<oneshot::Sender<Option<Arc<str>>>>,
 }
 
-impl Told {
+impl Complaints {
     /// Whether this is to be said, and not what was said a moment ago.
     fn is_news(&mut self, namespace: &str, words: &str) -> bool {
         let told = self.0.get(namespace);
@@ -181,7 +181,7 @@ impl Watcher {
     /// Makes sure of the streams, also after a reconnect: one in memory goes with its server.
     fn provision(&mut self) {
         self.provisioning.abort_all();
-        self.told = Told::default();
+        self.complaints = Complaints::default();
         for kept in self.kept.clone() {
             self.provisioning.spawn(async move { (Arc::clone(&kept), kept.provision().await) });
         }
@@ -194,7 +194,7 @@ impl Watcher {
         // One that was cut short has begun anew.
         if let Ok((kept, Err(why))) = outcome {
             let words = kept.wanted.fault(&why);
-            if self.told.is_news(&kept.wanted.namespace, &words) {
+            if self.complaints.is_news(&kept.wanted.namespace, &words) {
                 error!("{words}");
             }
             if matches!(why, StreamError::Wrong(_)) {
@@ -297,7 +297,7 @@ mod tests {
     /// passed; each stream counts for itself.
     #[tokio::test(start_paused = true)]
     async fn the_same_is_told_once_a_minute() {
-        let mut told = Told::default();
+        let mut told = Complaints::default();
         assert!(told.is_news("a", "full") && told.is_news("b", "full"));
         advance(STREAM_TOLD / 2).await;
         assert!(!told.is_news("a", "full") && told.is_news("b", "missing"));

@@ -253,7 +253,7 @@ impl Nats {
             probes,
             kept: kept.values().cloned().collect(),
             provisioning: JoinSet::new(),
-            told: link::Told::default(),
+            complaints: link::Complaints::default(),
             tried: Some(tried),
         };
         tasks.spawn(rounds.run());
