@@ -2,7 +2,8 @@
 //!
 //! `<epoch>-<offset>[-<check>]`: six characters of `a-z2-7`, a number in lower hexadecimal without a
 //! leading zero, and four hexadecimal digits. A client may compare Offsets within one Epoch, and checks
-//! at one Offset; nothing else in it is for clients. There is one way to write a Cursor, and nothing else is read.
+//! at one Offset; nothing else in it is for clients. There is one way to write a Cursor, and nothing
+//! else is read.
 
 use std::fmt;
 
