@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::attach::Attach;
-use super::kept::Open;
+use super::kept::{Doubt, Open};
 use super::opening::Work;
 use super::read::{Dealt, PAGE_ITEMS, Reader, values};
 use super::{AttachError, Page, PageError, Wanted, ring};
@@ -288,7 +288,7 @@ impl<B: Bus> Open<B> {
                     self.locate(attach);
                 }
                 Ok(_) => self.skip(attach, GapReason::EpochChanged),
-                Err(_) => self.doubt_unread(attach),
+                Err(_) => self.doubt(attach, Doubt::Unread),
             }
         }
     }

@@ -90,7 +90,7 @@ struct Doubted {
     until: Instant,
 }
 
-enum Doubt {
+pub(super) enum Doubt {
     /// Its Cursors are of no history that is known here. It may be an older one, or a newer one.
     Strange(Box<[Cursor]>),
     /// What it misses could not be read. What is stored may be another history.
@@ -313,15 +313,10 @@ impl<B: Bus> Open<B> {
     }
 
     /// Waits until history has been asked, after it came, which one it is. All who wait share a check.
-    fn doubt(&mut self, attach: Attach, why: Doubt) {
+    pub(super) fn doubt(&mut self, attach: Attach, why: Doubt) {
         let (check, until) = (self.repair.next_check(), Instant::now() + PATIENCE);
         self.doubted.push(Doubted { attach, why, check, until });
         self.repair.check_now();
-    }
-
-    /// What it misses could not be read.
-    pub(super) fn doubt_unread(&mut self, attach: Attach) {
-        self.doubt(attach, Doubt::Unread);
     }
 
     /// This check has been answered, and what it found has been done.

@@ -238,6 +238,7 @@ impl<B: Bus> Open<B> {
         if let Some(opened_at) = self.opened_at {
             if stored.offset <= opened_at {
                 if self.ring.head_time().is_some_and(|time| time < stored.time) {
+                    // No late copy, it seems: the history may have gone back.
                     self.check_twice();
                 }
                 return;
@@ -430,12 +431,8 @@ impl<B: Bus> Open<B> {
     /// and a read for each would take for ever.
     fn last_missing(&self) -> u64 {
         let first = self.ring.head() + 1;
-        let last = self.repair.target.min(self.ring.head() + PAGE_ITEMS as u64);
-        let mut until = last.max(first);
-        for (offset, _) in self.aside.range(first..=until).rev() {
-            if *offset < until || until == first {
-                break;
-            }
+        let mut until = self.repair.target.min(self.ring.head() + PAGE_ITEMS as u64);
+        while until > first && self.aside.contains_key(&until) {
             until -= 1;
         }
         until
