@@ -521,3 +521,71 @@ impl<B: Bus> Open<B> {
         self.accept_aside();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::bus::memory::Memory;
+    use crate::feed::Config;
+    use crate::feed::opening::Feed;
+    use crate::namespace::{self, History, Namespaces};
+    use crate::publication::Epoch;
+
+    /// A Feed that was opened where its history stood at 2, stored at 20.
+    fn opened() -> Open<Memory> {
+        let rules = History::default();
+        let bus = Memory::new([("k", &rules)], || Timestamp(1));
+        let kept = namespace::Config { history: Some(rules), ..Default::default() };
+        let namespaces = Namespaces::new([("k".to_owned(), kept)].into(), false);
+        let config = Config { namespaces: namespaces.into(), ..Config::default() };
+        let (_, asks) = mpsc::channel(1);
+        let head = Head {
+            epoch: Epoch::new(1),
+            first: 1,
+            first_time: Timestamp(10),
+            last: 2,
+            last_time: Timestamp(20),
+            messages: 9,
+        };
+        Open::new(Feed::new(&config, "k".into(), bus, asks, Vec::new()), &head)
+    }
+
+    fn stored(offset: u64, time: u64) -> Stored {
+        Stored { offset, time: Timestamp(time), publication: None }
+    }
+
+    /// What waits behind a hole is not handed on behind what is newer: that is of a history written
+    /// anew, and what waits may be of the one before. It is read, as the first was to be.
+    #[tokio::test(start_paused = true)]
+    async fn what_waited_is_no_older_than_what_came() {
+        let mut feed = opened();
+        feed.arrived(stored(4, 40));
+        feed.arrived(stored(5, 50));
+        feed.arrived(stored(3, 60));
+        assert_eq!(feed.ring.head(), 3);
+        assert!(feed.repair.read_at.is_some() || feed.repair.reading.is_some());
+        feed.arrived(stored(4, 70));
+        assert_eq!(feed.ring.head(), 4);
+        feed.arrived(stored(5, 80));
+        assert_eq!(feed.ring.head(), 5);
+
+        let mut feed = opened();
+        feed.arrived(stored(4, 40));
+        feed.arrived(stored(3, 30));
+        assert_eq!(feed.ring.head(), 4);
+    }
+
+    /// A late copy of what lay there when a Feed was opened is nothing to it. One that is newer than all
+    /// of it cannot be one: where history stands is asked at once.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_newer_than_all_and_lies_below_is_looked_at() {
+        let mut feed = opened();
+        feed.arrived(stored(1, 10));
+        assert!(feed.repair.wakes_at() > Instant::now());
+        feed.arrived(stored(1, 30));
+        assert!(feed.repair.wakes_at() <= Instant::now());
+        assert_eq!(feed.ring.head(), 2);
+    }
+}

@@ -330,6 +330,8 @@ mod tests {
         }
         assert_eq!((ring.time_at(last - 2), ring.floor()), (None, last - 1));
         assert_eq!(ring.handed_on_at(last - 2), Some(Timestamp(98 + last)));
+        // A Shard that fell behind comes back with it.
+        assert!(ring.cursor_at(last - 2).check.is_some());
         assert_eq!((ring.handed_on_at(3), ring.handed_on_at(2)), (Some(Timestamp(103)), None));
         let newest: Vec<u64> = ring.newest(4).map(|(offset, _)| offset).collect();
         assert_eq!(newest, [last, last - 1, last - 2, last - 3]);
