@@ -377,7 +377,7 @@ mod tests {
     }
 
     impl Stage {
-        fn new(bus: impl Bus + Clone, messages: u32, config: Config) -> Self {
+        fn new(bus: impl Bus, messages: u32, config: Config) -> Self {
             let kept = namespace::Config { history: Some(rules(messages)), ..Default::default() };
             let namespaces = Arc::new(Namespaces::new([("k".to_owned(), kept)].into(), false));
             let ((feeds, asks), (inbox, events)) = (Feeds::channel(), mpsc::channel(99_999));
