@@ -34,7 +34,7 @@ const SIDEWAYS: [(&str, &str); 5] = [
     ("publication", "topic"),    // a Publication is on one Topic
 ];
 /// Rule 2: external crates, and the only modules that name them; each can be replaced there.
-const HOMES: [(&str, &str); 16] = [
+const HOMES: [(&str, &str); 17] = [
     ("actix_web actix_ws utoipa::path utoipa_actix_web", "http"), // routes and handshakes
     ("actix_http", "http shard::socket"), // the socket that is taken over speaks its codec
     ("actix_server", "http node"),        // started and drained with the Node
@@ -45,9 +45,10 @@ const HOMES: [(&str, &str); 16] = [
     ("aws_lc_rs", "auth bus::nats publisher main"), // signatures, Epochs, ids, and the one backend
     ("governor", "admission session::limits publisher"), // where limits are counted
     ("prost", "protocol"),                // an encoding beside JSON
-    ("clap", "main cli"),                 // arguments end where commands begin
-    ("config", "config"),                 // modules own their Config; layers meet once
-    ("sysinfo", "cli::dev"),              // what the demo page charts
+    ("tikv_jemallocator", "main"), // the program's allocator; who embeds rooms brings their own
+    ("clap", "main cli"),          // arguments end where commands begin
+    ("config", "config"),          // modules own their Config; layers meet once
+    ("sysinfo", "cli::dev"),       // what the demo page charts
     ("opentelemetry_sdk opentelemetry_otlp opentelemetry_prometheus prometheus", "telemetry"),
     ("opentelemetry_appender_tracing", "telemetry"),
     ("tracing_subscriber", "telemetry"), // libraries write logs; one place reads them
