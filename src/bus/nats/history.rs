@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::{HeaderMap, StatusCode};
+use async_nats::StatusCode;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,9 +17,10 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, warn};
 
+use super::headers::Headers;
 use super::random_ms;
 use super::request::{AskError, Requests};
-use super::stored::{LAST_SEQUENCE, Place, Told, last};
+use super::stored::{Place, Told};
 use super::stream::{self, Info, StreamError, Wanted};
 use super::subject::Subjects;
 use crate::bus::ReadError;
@@ -54,7 +55,6 @@ const PROVISION_EVERY: Duration = Duration::from_secs(1);
 /// Topics of one snapshot are more than the server gives.
 const TOO_MANY: u16 = 413;
 const PAGE_END: u16 = 204;
-const UP_TO: &str = "Nats-UpTo-Sequence";
 
 /// One kept Namespace.
 pub(super) struct Kept {
@@ -80,8 +80,8 @@ struct Answer<M> {
 
 /// What a read has brought.
 enum Pulled {
-    /// Messages, the bytes that brought them, and what the server says behind the last.
-    Page(Vec<Stored>, usize, HeaderMap),
+    /// Messages, the bytes that brought them, the Offset of the last, and how far history was looked at.
+    Page(Vec<Stored>, usize, u64, Option<u64>),
     Nothing,
     TooMany,
 }
@@ -341,9 +341,8 @@ impl Kept {
                 ReadError::Unavailable
             })?;
             match pulled {
-                Pulled::Page(entries, bytes, end) => {
-                    let number = |name| last(&end, name).and_then(|text| text.parse::<u64>().ok());
-                    let (Some(as_of), Some(sent)) = (number(UP_TO), number(LAST_SEQUENCE)) else {
+                Pulled::Page(entries, bytes, sent, up_to) => {
+                    let Some(as_of) = up_to else {
                         return Ok(None);
                     };
                     newest.as_of = as_of;
@@ -443,11 +442,11 @@ impl Kept {
         let mut sent = 0;
         loop {
             let message = self.reads.answer(&mut asked, &subject, SILENCE).await?;
-            let headers = message.headers.as_ref();
-            let named = headers.and_then(|headers| last(headers, LAST_SEQUENCE)?.parse().ok());
+            let headers = Headers::read(message.headers.as_ref());
+            let named = headers.before.and_then(|text| text.parse().ok());
             match message.status.map(|status| status.as_u16()) {
                 None => {
-                    let place = Place::read(&message, &self.wanted.names.stream);
+                    let place = Place::of(headers, &self.wanted.names.stream);
                     let Some(place) = place.filter(|_| named == Some(sent)) else {
                         return Err(AskError::Silent);
                     };
@@ -456,8 +455,8 @@ impl Kept {
                     entries.push(place.stored(topic, &message.payload, epoch));
                 }
                 Some(PAGE_END) if named == Some(sent) => {
-                    let end = message.headers.unwrap_or_default();
-                    return Ok(Pulled::Page(entries, bytes, end));
+                    let up_to = headers.up_to.and_then(|text| text.parse().ok());
+                    return Ok(Pulled::Page(entries, bytes, sent, up_to));
                 }
                 Some(TOO_MANY) => return Ok(Pulled::TooMany),
                 _ if message.status == Some(StatusCode::NOT_FOUND) => return Ok(Pulled::Nothing),

@@ -11,23 +11,12 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::denied::Refusals;
+use super::headers::Headers;
 use super::history::Kept;
-use super::stored::{Place, last};
+use super::stored::Place;
 use super::subject::Subjects;
 use crate::bus::{Arrival, Link, Live};
-use crate::publication::{Publication, Timestamp, Trace};
-
-/// The Publication's id.
-pub(super) const ID: &str = "Nats-Msg-Id";
-/// When it was taken, in milliseconds since 1970.
-pub(super) const TIME: &str = "Tidegate-Time";
-/// The subject of the Token that published it.
-pub(super) const USER: &str = "Tidegate-User";
-
-/// The trace that it belongs to.
-pub(super) const TRACE_PARENT: &str = "traceparent";
-/// What else its tracers say.
-pub(super) const TRACE_STATE: &str = "tracestate";
+use crate::publication::{Publication, Timestamp};
 
 /// A live subscription; dropping it ends it.
 pub struct Subscription {
@@ -93,24 +82,24 @@ impl Live for Subscription {
 impl Subscription {
     /// None for somebody else's message.
     fn read(&self, message: &Message) -> Option<Arrival> {
+        let headers = Headers::read(message.headers.as_ref());
         let now = match &self.from {
             From::Anybody { now } => *now,
             From::Stream { kept, .. } => {
-                let place = Place::read(message, &kept.wanted.names.stream)?;
+                let place = Place::of(headers, &kept.wanted.names.stream)?;
                 let topic = self.subjects.read_said(&self.namespace, &message.subject);
                 return Some(Arrival::Stored(place.stored(topic, &message.payload, kept.epoch()?)));
             }
         };
         let topic = self.subjects.read(&self.namespace, &message.subject)?;
-        let header = |name| message.headers.as_ref().and_then(|headers| last(headers, name));
-        let time = header(TIME).and_then(|text| text.parse().ok()).map(Timestamp);
+        let time = headers.time.and_then(|text| text.parse().ok()).map(Timestamp);
         Some(Arrival::Publication(Arc::new(Publication {
             topic,
-            id: header(ID).map_or_else(|| Uuid::now_v7().to_string().into(), Into::into),
+            id: headers.id.map_or_else(|| Uuid::now_v7().to_string().into(), Into::into),
             time: time.unwrap_or_else(now),
-            user: header(USER).map(Into::into),
+            user: headers.user.map(Into::into),
             payload: message.payload.clone(),
-            trace: header(TRACE_PARENT).and_then(|parent| Trace::read(parent, header(TRACE_STATE))),
+            trace: headers.trace(),
         })))
     }
 }

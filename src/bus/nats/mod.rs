@@ -13,6 +13,7 @@ mod check;
 mod denied;
 mod echo;
 mod files;
+mod headers;
 mod history;
 mod link;
 mod live;

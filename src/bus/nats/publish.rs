@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, HeaderValue, PublishErrorKind};
+use async_nats::PublishErrorKind;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::history::Kept;
 use super::request::{AskError, Asked};
 use super::stream::{ApiError, NO_ROOM};
-use super::{Connection, HAND_OVER, live, random_ms};
+use super::{Connection, HAND_OVER, headers, random_ms};
 use crate::bus::{PublishError, Receipt};
 use crate::publication::Publication;
 
@@ -58,7 +58,7 @@ impl Connection {
     ) -> Result<Receipt, PublishError> {
         let generation = self.whole().await.ok_or(PublishError::Unavailable)?;
         let subject = self.subjects.topic(&publication.topic);
-        let headers = headers(&publication);
+        let headers = headers::of(&publication);
         let sent_to = subject.clone();
         let handing = self.client.publish_with_headers(subject, headers, publication.payload);
         match timeout(HAND_OVER, handing).await {
@@ -83,7 +83,7 @@ impl Connection {
         publication: Publication,
     ) -> Result<Receipt, PublishError> {
         let subject = self.subjects.topic(&publication.topic);
-        let headers = headers(&publication);
+        let headers = headers::of(&publication);
         let until = Instant::now() + TRIES;
         // Held over all tries: a late answer to the first is an answer to the last.
         let mut asked = kept.live.place(ANSWERS_MAX);
@@ -162,23 +162,4 @@ fn refusal(kept: &Kept, why: &ApiError) -> Failed {
         TOO_LARGE => Failed::Refused(PublishError::TooBig { max: kept.wanted.message_bytes }),
         _ => Failed::Try(AskError::Silent),
     }
-}
-
-fn headers(publication: &Publication) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let time = publication.time.0.to_string();
-    let trace = publication.trace.as_ref();
-    for (name, text) in [
-        (live::ID, Some(&*publication.id)),
-        (live::TIME, Some(&*time)),
-        (live::USER, publication.user.as_deref()),
-        (live::TRACE_PARENT, trace.map(|trace| &*trace.parent)),
-        (live::TRACE_STATE, trace.and_then(|trace| trace.state.as_deref())),
-    ] {
-        // What NATS cannot carry in a header is no id or name of ours.
-        if let Some(Ok(value)) = text.map(str::parse::<HeaderValue>) {
-            headers.insert(name, value);
-        }
-    }
-    headers
 }

@@ -1,38 +1,22 @@
 //! One message of a stream, as it comes: said again by the stream, or read from it.
-//!
-//! The server writes its own headers behind those that came with the message, so of each name the
-//! *last* counts: whoever publishes can write the others.
 
 use std::sync::Arc;
 
-use async_nats::{HeaderMap, HeaderName, HeaderValue, Message};
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::live;
+use super::headers::Headers;
 use super::stream::millis;
 use crate::bus::history::Stored;
-use crate::publication::{Cursor, Epoch, Publication, Timestamp, Trace};
+use crate::publication::{Cursor, Epoch, Publication, Timestamp};
 use crate::topic::Topic;
-
-/// The stream that has it.
-const STREAM: &str = "Nats-Stream";
-/// Its Offset.
-const SEQUENCE: &str = "Nats-Sequence";
-/// When it was stored.
-const TIME: &str = "Nats-Time-Stamp";
-/// Where it was sent.
-const SUBJECT: &str = "Nats-Subject";
-/// In a page, the Offset of the message before it.
-pub(super) const LAST_SEQUENCE: &str = "Nats-Last-Sequence";
-/// The server's own message in place of what it took out.
-const MARKER: &str = "Nats-Marker-Reason";
 
 /// What the server says of a message.
 pub(super) struct Place<'a> {
-    headers: &'a HeaderMap,
+    headers: Headers<'a>,
     /// Its Offset.
     pub(super) offset: u64,
     /// When it was stored.
@@ -70,53 +54,45 @@ impl Told {
                 headers.append(name, value);
             }
         }
-        let place = Place { headers: &headers, offset: self.seq, time: millis(&self.time) };
+        let headers = Headers::read(Some(&headers));
+        let place = Place { headers, offset: self.seq, time: millis(&self.time) };
         Some(place.stored(topic, &payload, epoch))
     }
 }
 
 impl<'a> Place<'a> {
-    /// Reads it; none if this is no message of that stream.
-    pub(super) fn read(message: &'a Message, stream: &str) -> Option<Self> {
-        let headers = message.headers.as_ref()?;
-        if last(headers, STREAM)? != stream {
+    /// Where it is; none if this is no message of that stream.
+    pub(super) fn of(headers: Headers<'a>, stream: &str) -> Option<Self> {
+        if headers.stream? != stream {
             return None;
         }
-        let offset = last(headers, SEQUENCE)?.parse().ok()?;
-        Some(Self { headers, offset, time: millis(last(headers, TIME)?) })
+        let (offset, time) = (headers.sequence?.parse().ok()?, millis(headers.stored_at?));
+        Some(Self { headers, offset, time })
     }
 
     /// Where it was sent.
     pub(super) fn subject(&self) -> &'a str {
-        last(self.headers, SUBJECT).unwrap_or_default()
+        self.headers.subject.unwrap_or_default()
     }
 
     /// The whole of it. Without a Topic, or written by the server itself, it is nothing that clients
     /// could have subscribed to.
     pub(super) fn stored(self, topic: Option<Topic>, payload: &Bytes, epoch: Epoch) -> Stored {
         let Self { headers, offset, time } = self;
-        let topic = topic.filter(|_| last(headers, MARKER).is_none());
+        let topic = topic.filter(|_| headers.marker.is_none());
         let publication = topic.map(|topic| {
-            let id = last(headers, live::ID).map(Into::into);
+            let id = headers.id.map(Into::into);
             Arc::new(Publication {
                 topic,
                 // Every node and every reading must name it alike.
                 id: id.unwrap_or_else(|| Cursor { epoch, offset, check: None }.to_string().into()),
                 time,
-                user: last(headers, live::USER).map(Into::into),
+                user: headers.user.map(Into::into),
                 // What stays in a ring must not hold the buffer that it was read into.
                 payload: Bytes::copy_from_slice(payload),
-                trace: last(headers, live::TRACE_PARENT)
-                    .and_then(|parent| Trace::read(parent, last(headers, live::TRACE_STATE))),
+                trace: headers.trace(),
             })
         });
         Stored { offset, time, publication }
     }
-}
-
-/// The last header of a name: what a node or a server wrote stands behind what came from elsewhere.
-pub(super) fn last<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
-    // A name that is known to be one costs nothing to look up.
-    let value = headers.get_last(HeaderName::from_static(name));
-    value.map(HeaderValue::as_str).filter(|text| !text.is_empty())
 }
