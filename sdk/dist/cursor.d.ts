@@ -5,7 +5,7 @@ export type Cursor = string & {
 /** Of a `gap`: the history is another one, or was written anew. */
 export declare const EPOCH_CHANGED = "epoch_changed";
 /** Whether `cursor` lies behind `other`. Nothing can be said of two histories: the newer word counts. */
-export declare function isAfter(cursor: string, other: string | undefined): boolean;
+export declare function isAfter(cursor: string, other?: string): boolean;
 export declare function sameHistory(cursor: string, other: string): boolean;
 /** How far somebody has come. */
 export declare class Place {

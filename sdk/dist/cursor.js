@@ -2,9 +2,7 @@
 /** Of a `gap`: the history is another one, or was written anew. */
 export const EPOCH_CHANGED = "epoch_changed";
 /** Whether `cursor` lies behind `other`. Nothing can be said of two histories: the newer word counts. */
-export function isAfter(cursor, other) {
-    if (other === undefined)
-        return true;
+export function isAfter(cursor, other = "") {
     return !sameHistory(cursor, other) || offset(cursor) > offset(other);
 }
 export function sameHistory(cursor, other) {

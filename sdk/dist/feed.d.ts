@@ -6,7 +6,7 @@ import type { Gap } from "./subscription.ts";
 /** One Subscription of the application, as its Feed sees it. */
 export interface Receiver {
     /** Where it begins, or goes on. */
-    readonly from: WireFrom;
+    from: WireFrom;
     /** It drops what does not lie behind its place. */
     take(publication: Publication): void;
     /** Its place is there now, if it was not further. */

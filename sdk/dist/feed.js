@@ -8,7 +8,7 @@
 //
 // LAW: it never goes on behind a hole that nobody was told of.
 import { Alarm } from "./alarm.js";
-import { EPOCH_CHANGED, Place } from "./cursor.js";
+import { EPOCH_CHANGED, isAfter, Place } from "./cursor.js";
 import { matcher } from "./pattern.js";
 /** Ids that are remembered where nothing is kept, to know what comes twice. */
 const IDS_MAX = 512;
@@ -30,6 +30,8 @@ export class Feed {
     #waiting = new Set();
     /** Some of those who wait, if it serves them now. */
     #guests = [];
+    /** How far guests have come. */
+    #served = "";
     /** The Links on which it is live. */
     #live = new Set();
     #ids = new Set();
@@ -105,9 +107,14 @@ export class Feed {
     }
     live(session) {
         if (this.#hosting) {
+            const cursor = this.#served;
+            const others = this.#place.cursor;
             for (const guest of this.#guests) {
-                this.#waiting.delete(guest);
-                this.#joined.add(guest);
+                // Its node may be behind the one where the others were: then it is served again, once this one has their place.
+                if (cursor !== others && !isAfter(cursor, others))
+                    guest.from = { cursor };
+                else if (this.#waiting.delete(guest))
+                    this.#joined.add(guest);
             }
             return this.#serve([]);
         }
@@ -125,7 +132,7 @@ export class Feed {
     /** Not now, or not at all. */
     refused(error) {
         if (!error.retryable && error.code !== "already_subscribed")
-            return this.#hosting ? this.#guests.forEach((guest) => guest.end(error)) : this.end(error);
+            return this.#hosting ? this.#each((receiver) => receiver.end(error)) : this.end(error);
         this.wanted = false;
         this.#again.set(error.retryAfterMs ?? ASK_AGAIN_MS * Math.random());
         this.#each((receiver) => receiver.error(error));
@@ -160,11 +167,14 @@ export class Feed {
     #serve(guests) {
         this.#owner.forget(this); // Everybody hears that it is not live; then it is the guests' alone.
         this.#guests = guests;
+        this.#served = "";
     }
     /** Whether what stands there is for those whom it serves. */
     #reach(cursor, session) {
-        if (this.#hosting)
+        if (this.#hosting) {
+            this.#served = cursor;
             return true;
+        }
         if (this.#place.denies(cursor)) {
             this.gap({ reason: EPOCH_CHANGED, resumed: !this.isLive });
             if (this.#hosting)

@@ -7,8 +7,7 @@ export type Cursor = string & { readonly __cursor: unique symbol };
 export const EPOCH_CHANGED = "epoch_changed";
 
 /** Whether `cursor` lies behind `other`. Nothing can be said of two histories: the newer word counts. */
-export function isAfter(cursor: string, other: string | undefined): boolean {
-  if (other === undefined) return true;
+export function isAfter(cursor: string, other = ""): boolean {
   return !sameHistory(cursor, other) || offset(cursor) > offset(other);
 }
 

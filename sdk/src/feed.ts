@@ -10,7 +10,7 @@
 
 import { Alarm } from "./alarm.ts";
 import type { SubscribedFrame, WireFrom } from "./codec.ts";
-import { EPOCH_CHANGED, Place } from "./cursor.ts";
+import { EPOCH_CHANGED, isAfter, Place } from "./cursor.ts";
 import type { TidegateError } from "./error.ts";
 import { matcher } from "./pattern.ts";
 import type { Publication } from "./publication.ts";
@@ -25,7 +25,7 @@ const ASK_AGAIN_MS = 4_000;
 /** One Subscription of the application, as its Feed sees it. */
 export interface Receiver {
   /** Where it begins, or goes on. */
-  readonly from: WireFrom;
+  from: WireFrom;
   /** It drops what does not lie behind its place. */
   take(publication: Publication): void;
   /** Its place is there now, if it was not further. */
@@ -63,6 +63,8 @@ export class Feed {
   readonly #waiting = new Set<Receiver>();
   /** Some of those who wait, if it serves them now. */
   #guests: readonly Receiver[] = [];
+  /** How far guests have come. */
+  #served = "";
   /** The Links on which it is live. */
   readonly #live = new Set<Session>();
   readonly #ids = new Set<string>();
@@ -139,9 +141,12 @@ export class Feed {
 
   live(session: Session): void {
     if (this.#hosting) {
+      const cursor = this.#served;
+      const others = this.#place.cursor;
       for (const guest of this.#guests) {
-        this.#waiting.delete(guest);
-        this.#joined.add(guest);
+        // Its node may be behind the one where the others were: then it is served again, once this one has their place.
+        if (cursor !== others && !isAfter(cursor, others)) guest.from = { cursor };
+        else if (this.#waiting.delete(guest)) this.#joined.add(guest);
       }
       return this.#serve([]);
     }
@@ -158,7 +163,7 @@ export class Feed {
 
   /** Not now, or not at all. */
   refused(error: TidegateError): void {
-    if (!error.retryable && error.code !== "already_subscribed") return this.#hosting ? this.#guests.forEach((guest) => guest.end(error)) : this.end(error);
+    if (!error.retryable && error.code !== "already_subscribed") return this.#hosting ? this.#each((receiver) => receiver.end(error)) : this.end(error);
     this.wanted = false;
     this.#again.set(error.retryAfterMs ?? ASK_AGAIN_MS * Math.random());
     this.#each((receiver) => receiver.error(error));
@@ -192,11 +197,15 @@ export class Feed {
   #serve(guests: readonly Receiver[]): void {
     this.#owner.forget(this); // Everybody hears that it is not live; then it is the guests' alone.
     this.#guests = guests;
+    this.#served = "";
   }
 
   /** Whether what stands there is for those whom it serves. */
   #reach(cursor: string, session: Session): boolean {
-    if (this.#hosting) return true;
+    if (this.#hosting) {
+      this.#served = cursor;
+      return true;
+    }
     if (this.#place.denies(cursor)) {
       this.gap({ reason: EPOCH_CHANGED, resumed: !this.isLive });
       if (this.#hosting) return false; // Who was told begins anew, and is served first.

@@ -182,6 +182,29 @@ describe("beginning where others do not", () => {
     assert.deepEqual(await guest.ready, { recovered: true, replayed: 3, reason: undefined });
   });
 
+  test("a guest of a node that is behind misses nothing of what the others had before", async () => {
+    const present = heard(await live(client.pattern("dash.*").subscribe()));
+    const { link } = gateway;
+    link.push(message("dash.a", 5, 5));
+    const table = heard(client.pattern("dash.*").subscribe({ from: "last" }));
+    await turn();
+    link.subscribed("dash.*", { cursor: cursor(3), replayed: 1 });
+    link.push(message("dash.a", 3, 3));
+    await turn();
+    assert.deepEqual(link.asked("dash.*").from, { cursor: cursor(5) }, "back to where the others are");
+    link.subscribed("dash.*", { cursor: cursor(5) });
+    await turn();
+    assert.deepEqual(link.asked("dash.*").from, { cursor: cursor(3) }, "on from where the guest is");
+    link.subscribed("dash.*", { cursor: cursor(5), replayed: 2 });
+    link.push(message("dash.b", 4, 4), message("dash.a", 5, 5));
+    await turn();
+    assert.deepEqual(link.asked("dash.*").from, { cursor: cursor(5) });
+    link.subscribed("dash.*", { cursor: cursor(5) });
+    link.push(message("dash.a", 6, 6));
+    assert.deepEqual(present, [5, 6]);
+    assert.deepEqual(table, [3, 4, 5, 6]);
+  });
+
   test("what the guest is refused is nobody else's trouble", async () => {
     const present = await live(client.pattern("dash.*").subscribe());
     const guest = client.pattern("dash.*").subscribe({ from: "last" });
