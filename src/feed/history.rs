@@ -12,9 +12,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::attach::Attach;
-use super::kept::{Doubt, Open};
+use super::kept::Open;
 use super::opening::Work;
 use super::read::{Dealt, PAGE_ITEMS, Reader, values};
+use super::waiting::Doubt;
 use super::{AttachError, Page, PageError, Wanted, ring};
 use crate::bus::Bus;
 use crate::bus::history::{Head, Newest, ReadError, Stored};

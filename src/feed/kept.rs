@@ -24,18 +24,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::attach::{self, Answer, Attach};
 use super::history::{Job, Reads};
 use super::meters::{Following, Repaired};
-use super::opening::{CATCH_UP, Feed, OPEN_AGAIN, PATIENCE, Spread, Work, finished};
+use super::opening::{CATCH_UP, Feed, OPEN_AGAIN, Spread, Work, finished};
 use super::receiver::Receiver;
 use super::ring::{self, Ring};
+use super::waiting::{Doubt, Late, Waiting};
 use super::{Ask, AttachError, Config, Event, PageError, Source, refuse};
 use crate::bus::history::{Head, Stored};
 use crate::bus::{Arrival, Bus, Live};
 use crate::protocol::replay::{Begin, Rest};
 use crate::protocol::{From, GapReason, Limit};
 use crate::publication::Cursor;
-
-/// A Cursor that history has not reached for so long is of another one. A new leader lags for less.
-const FOREIGN_AFTER: Duration = Duration::from_millis(900);
 
 /// What comes next by the live road, while there is one.
 async fn next(live: &mut Option<impl Live>) -> Option<Arrival> {
@@ -62,45 +60,12 @@ pub(super) struct Open<B: Bus> {
     /// What lay at or below this when the Feed was opened is not missed by anybody here.
     pub(super) opened_at: Option<u64>,
     pub(super) repair: super::repair::Repair,
-    /// Attaches for which the head must come further.
-    held: Vec<Held>,
-    /// Attaches that a check must judge first.
-    doubted: Vec<Doubted>,
+    waiting: Waiting,
     pub(super) reads: Reads,
     following: Work<Option<B::Live>>,
     position_at: Instant,
     catch_up_at: Option<Instant>,
     spread: Spread,
-}
-
-struct Held {
-    attach: Attach,
-    head: u64,
-    until: Instant,
-    /// When history was first seen to stand below its Cursor.
-    foreign_since: Option<Instant>,
-}
-
-/// One of which a check must say whether it is of the history that is followed.
-struct Doubted {
-    attach: Attach,
-    why: Doubt,
-    /// The number of the check that judges it.
-    check: u64,
-    until: Instant,
-}
-
-pub(super) enum Doubt {
-    /// Its Cursors are of no history that is known here. It may be an older one, or a newer one.
-    Strange(Box<[Cursor]>),
-    /// What it misses could not be read. What is stored may be another history.
-    Unread,
-}
-
-impl Doubted {
-    const fn is_strange(&self) -> bool {
-        matches!(self.why, Doubt::Strange(_))
-    }
 }
 
 impl<B: Bus> Open<B> {
@@ -125,8 +90,7 @@ impl<B: Bus> Open<B> {
             aside: BTreeMap::new(),
             opened_at: Some(head.last),
             repair: super::repair::Repair::opened(now, &mut spread),
-            held: Vec::new(),
-            doubted: Vec::new(),
+            waiting: Waiting::default(),
             reads: Reads::default(),
             following: None,
             position_at: now + config.position,
@@ -200,11 +164,10 @@ impl<B: Bus> Open<B> {
             let answer = finished(&mut self.reads.reading).await;
             self.read(answer);
         }
-        let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
-        let doubted = std::mem::take(&mut self.doubted).into_iter().map(|one| one.attach);
+        let waiting: Vec<Attach> = self.waiting.end().collect();
         let queued: Vec<Attach> =
             self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches)).collect();
-        for attach in held.chain(doubted).chain(queued) {
+        for attach in waiting.into_iter().chain(queued) {
             self.refuse(&attach, AttachError::BusUnavailable);
         }
         self.refuse_reads();
@@ -240,9 +203,8 @@ impl<B: Bus> Open<B> {
 
     fn is_full(&self) -> bool {
         let queued: usize = self.shards.iter().map(|shard| shard.attaches.len()).sum();
-        let held = self.held.len() + self.doubted.len();
-        let waiting = held + self.reads.below.len() + self.reads.jobs.len() + queued;
-        waiting >= self.config.attaches_waiting
+        let reads = self.reads.below.len() + self.reads.jobs.len();
+        self.waiting.len() + reads + queued >= self.config.attaches_waiting
     }
 
     /// Finds the place behind which this attach wants all.
@@ -314,27 +276,22 @@ impl<B: Bus> Open<B> {
 
     /// Waits until history has been asked, after it came, which one it is. All who wait share a check.
     pub(super) fn doubt(&mut self, attach: Attach, why: Doubt) {
-        let (check, until) = (self.repair.next_check(), Instant::now() + PATIENCE);
-        self.doubted.push(Doubted { attach, why, check, until });
+        self.waiting.doubt(attach, why, self.repair.next_check());
         self.repair.check_now();
     }
 
     /// This check has been answered, and what it found has been done.
     pub(super) fn judge_strangers(&mut self, check: u64) {
-        let strange = |one: &mut Doubted| one.check <= check && one.is_strange();
-        for one in self.doubted.extract_if(.., strange).collect::<Vec<_>>() {
-            if let Doubt::Strange(cursors) = one.why {
-                let place = self.own(&cursors);
-                self.begin_at(one.attach, place);
-            }
+        for (attach, cursors) in self.waiting.strangers(check) {
+            let place = self.own(&cursors);
+            self.begin_at(attach, place);
         }
     }
 
     /// This check has found the same history: what could not be read is missing.
     pub(super) fn judge_unread(&mut self, check: u64) {
-        let unread = |one: &mut Doubted| one.check <= check && !one.is_strange();
-        for one in self.doubted.extract_if(.., unread).collect::<Vec<_>>() {
-            self.skip_unread(one.attach);
+        for attach in self.waiting.unread(check) {
+            self.skip_unread(attach);
         }
     }
 
@@ -383,37 +340,21 @@ impl<B: Bus> Open<B> {
 
     /// Waits until the head has come this far.
     fn hold(&mut self, attach: Attach, head: u64) {
-        let until = Instant::now() + PATIENCE;
-        self.held.push(Held { attach, head, until, foreign_since: None });
+        self.waiting.hold(attach, head);
         self.check_twice();
     }
 
     /// Attaches that the head has reached go on.
     fn release(&mut self) {
-        if self.held.is_empty() {
-            return;
-        }
-        let head = self.ring.head();
-        let reached: Vec<Held> = self.held.extract_if(.., |held| held.head <= head).collect();
-        for held in reached {
-            self.locate(held.attach);
+        for attach in self.waiting.reached(self.ring.head()) {
+            self.locate(attach);
         }
     }
 
     /// History stands at `last`. A Cursor above it is of another one, if that is so for a while.
     pub(super) fn release_foreign(&mut self, last: u64) {
-        let now = Instant::now();
-        for held in self.held.iter_mut().filter(|held| held.attach.after > last) {
-            held.foreign_since.get_or_insert(now);
-        }
-        let foreign = |held: &mut Held| {
-            held.attach.after > last
-                && held.foreign_since.is_some_and(|since| now - since >= FOREIGN_AFTER)
-        };
-        let foreign: Vec<Held> = self.held.extract_if(.., foreign).collect();
-        for mut held in foreign {
-            held.attach.skip_to(self.ring.head(), GapReason::EpochChanged);
-            self.locate(held.attach);
+        for attach in self.waiting.foreign(last) {
+            self.skip(attach, GapReason::EpochChanged);
         }
     }
 
@@ -423,12 +364,10 @@ impl<B: Bus> Open<B> {
         self.reads.snapshot = None;
         (self.reads.gathered_at, self.reads.gathered_by) = (None, None);
         self.reads.reads_old = self.reads.reading.is_some();
-        let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
-        let unread = self.doubted.extract_if(.., |one| !one.is_strange());
-        let unread: Vec<Attach> = unread.map(|one| one.attach).collect();
-        let below = std::mem::take(&mut self.reads.below).into_iter().chain(unread);
-        let queued = self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches));
-        let mut old: Vec<Attach> = held.chain(below).chain(queued).collect();
+        let mut old = self.waiting.reached(u64::MAX);
+        old.append(&mut self.reads.below);
+        old.append(&mut self.waiting.unread(u64::MAX));
+        old.extend(self.shards.iter_mut().flat_map(|shard| std::mem::take(&mut shard.attaches)));
         for job in std::mem::take(&mut self.reads.jobs) {
             match job {
                 Job::Topics(attach) | Job::Newest { attach, above: 1.. } => old.push(attach),
@@ -557,10 +496,8 @@ impl<B: Bus> Open<B> {
     // Time.
 
     fn wakes_at(&self) -> Instant {
-        let doubted = self.doubted.iter().map(|one| one.until);
-        let patience = self.held.iter().map(|held| held.until).chain(doubted).min();
         let gathered_at = self.reads.gathered_at.filter(|_| self.may_read());
-        let times = [self.catch_up_at, gathered_at, patience];
+        let times = [self.catch_up_at, gathered_at, self.waiting.until()];
         let first = times.into_iter().flatten().min();
         let first = first.map_or(self.position_at, |first| first.min(self.position_at));
         first.min(self.repair.wakes_at())
@@ -574,18 +511,10 @@ impl<B: Bus> Open<B> {
             self.position_at = now + self.config.position;
             self.tell_positions();
         }
-        let late: Vec<Held> = self.held.extract_if(.., |held| held.until <= now).collect();
-        for mut held in late {
-            if held.attach.proven.take().is_some() {
-                self.skip_unread(held.attach);
-            } else {
-                self.refuse(&held.attach, AttachError::BusUnavailable);
-            }
-        }
-        for late in self.doubted.extract_if(.., |one| one.until <= now).collect::<Vec<_>>() {
-            match late.why {
-                Doubt::Strange(_) => self.refuse(&late.attach, AttachError::BusUnavailable),
-                Doubt::Unread => self.skip_unread(late.attach),
+        for late in self.waiting.late(now) {
+            match late {
+                Late::Unread(attach) => self.skip_unread(attach),
+                Late::Nowhere(attach) => self.refuse(&attach, AttachError::BusUnavailable),
             }
         }
         self.tick_repair(now);

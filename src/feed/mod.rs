@@ -29,6 +29,7 @@ mod read;
 mod receiver;
 mod repair;
 mod ring;
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
