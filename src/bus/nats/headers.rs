@@ -64,7 +64,7 @@ pub(super) struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Reads all in one walk: to look up each name costs more than the rest of a message.
+    /// Reads all in one walk: a look-up of each name is a tenth of what a message costs a Feed.
     pub(super) fn read(map: Option<&'a HeaderMap>) -> Self {
         let mut this = Self::default();
         for (name, values) in map.into_iter().flat_map(HeaderMap::iter) {
