@@ -30,7 +30,7 @@ export class Feed {
     #waiting = new Set();
     /** Some of those who wait, if it serves them now. */
     #guests = [];
-    /** How far guests have come. */
+    /** How far the last guests have come: every answer where history is kept says it. */
     #served = "";
     /** The Links on which it is live. */
     #live = new Set();
@@ -167,7 +167,6 @@ export class Feed {
     #serve(guests) {
         this.#owner.forget(this); // Everybody hears that it is not live; then it is the guests' alone.
         this.#guests = guests;
-        this.#served = "";
     }
     /** Whether what stands there is for those whom it serves. */
     #reach(cursor, session) {

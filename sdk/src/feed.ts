@@ -63,7 +63,7 @@ export class Feed {
   readonly #waiting = new Set<Receiver>();
   /** Some of those who wait, if it serves them now. */
   #guests: readonly Receiver[] = [];
-  /** How far guests have come. */
+  /** How far the last guests have come: every answer where history is kept says it. */
   #served = "";
   /** The Links on which it is live. */
   readonly #live = new Set<Session>();
@@ -197,7 +197,6 @@ export class Feed {
   #serve(guests: readonly Receiver[]): void {
     this.#owner.forget(this); // Everybody hears that it is not live; then it is the guests' alone.
     this.#guests = guests;
-    this.#served = "";
   }
 
   /** Whether what stands there is for those whom it serves. */
