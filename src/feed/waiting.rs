@@ -1,5 +1,7 @@
 //! Attaches that wait in a kept Feed: until its head is as far as they need it, or until a check has
 //! said which history is followed.
+//!
+//! Their Feed bounds how many there are, and lets them go on: nothing here knows the ring, or answers.
 
 use std::time::Duration;
 
@@ -128,5 +130,48 @@ impl Waiting {
     pub(super) fn end(&mut self) -> impl Iterator<Item = Attach> {
         let held = std::mem::take(&mut self.held).into_iter().map(|held| held.attach);
         held.chain(std::mem::take(&mut self.doubted).into_iter().map(|one| one.attach))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::history::Head;
+    use crate::feed::{ShardId, Ticket};
+    use crate::publication::{Epoch, Timestamp};
+
+    fn attach(connection: u64) -> Attach {
+        let ticket = Ticket { connection, number: 1 };
+        Attach::new(ShardId(0), ticket, ["k.a".parse().unwrap()].into(), 5)
+    }
+
+    /// Who has got something, or lacks only what cannot be read, goes on with a hole that it is told of;
+    /// of whom nothing is known, nothing is promised.
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_by_what_was_waited_for() {
+        let head = Head {
+            epoch: Epoch::new(1),
+            first: 1,
+            first_time: Timestamp(10),
+            last: 9,
+            last_time: Timestamp(90),
+            messages: 9,
+        };
+        let mut waiting = Waiting::default();
+        let mut proven = attach(2);
+        proven.proven = Some(head);
+        waiting.hold(attach(1), 9);
+        waiting.hold(proven, 9);
+        waiting.doubt(attach(3), Doubt::Strange(Box::default()), 1);
+        waiting.doubt(attach(4), Doubt::Unread, 1);
+        assert!(waiting.late(Instant::now()).is_empty());
+        tokio::time::advance(PATIENCE).await;
+        let late = waiting.late(Instant::now()).into_iter().map(|late| match late {
+            Late::Nowhere(attach) => (attach.ticket.connection, "refused"),
+            Late::Unread(attach) => (attach.ticket.connection, "goes on"),
+        });
+        let expected = [(1, "refused"), (2, "goes on"), (3, "refused"), (4, "goes on")];
+        assert_eq!(late.collect::<Vec<_>>(), expected);
+        assert_eq!((waiting.len(), waiting.until()), (0, None));
     }
 }
